@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A loopback address that no other test of this run uses: nothing listens there but what its owner starts.
 pub fn own_address() -> Ipv4Addr {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    // 127.64.0.1 to 127.191.255.254, parted by process so that two runs of the tests do not meet either.
-    let process = std::process::id() % 8192;
-    let [_, _, high, low] = (process << 6 | number & 0x3f).to_be_bytes();
-    Ipv4Addr::new(127, 64 + ((process >> 10) as u8 & 0x0f) * 8 + (number >> 6) as u8, high, low | 1)
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Sixty-four for each process, so that two runs of the tests do not meet either.
+    let number = (std::process::id() << 6).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+    let [_, high, middle, low] = number.to_be_bytes();
+    Ipv4Addr::new(127, 64 + (high & 0x3f), middle, low)
 }
 
 /// A TCP port that was free on `address` a moment ago, for programs that cannot take port 0.

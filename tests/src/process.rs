@@ -146,7 +146,9 @@ pub fn run(command: &mut Command, input: &[u8]) -> Output {
 pub fn children(pid: Pid) -> Vec<(Pid, Vec<String>)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         // It may end while we look.
         let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
         // "pid (name) state ppid …", where the name may contain anything.
@@ -155,7 +157,8 @@ pub fn children(pid: Pid) -> Vec<(Pid, Vec<String>)> {
             continue;
         }
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let words = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+        let words =
+            line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
         found.push((Pid::from_raw(child), words));
     }
     found

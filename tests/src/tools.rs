@@ -47,7 +47,8 @@ pub fn python() -> Command {
 pub fn python_corpus() -> PathBuf {
     for entry in std::fs::read_dir(unpacked()).expect("run tests/tools.sh").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(version) = name.strip_prefix("libpython").and_then(|rest| rest.strip_suffix("-testsuite")) else {
+        let Some(version) = name.strip_prefix("libpython").and_then(|rest| rest.strip_suffix("-testsuite"))
+        else {
             continue;
         };
         let data = entry.path().join(format!("usr/lib/python{version}/test/test_email/data"));
