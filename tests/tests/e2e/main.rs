@@ -1,0 +1,22 @@
+//! Ironpost end to end: the real binaries with real clients, real servers, and scripted ones for bad days.
+//!
+//! One module a subject. `tests/tools.sh` installs what they need. A test that needs root says so in one line and does
+//! nothing when it is not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod config;
+mod content;
+mod counterparts;
+mod crash;
+mod disk;
+mod first_mail;
+mod load;
+mod pair;
+mod privileges;
+mod queue;
+mod relay;
+mod replies;
+mod report;
+mod retry;
+mod routes;
+mod rules;
