@@ -169,7 +169,7 @@ fn accepted_message_cannot_be_read_back_by_smtpd() {
     let (ironpost, _) = with_a_waiting_message();
     for file in ironpost.files_in_spool() {
         let facts = std::fs::metadata(&file).unwrap();
-        assert_eq!(facts.mode() & 0o077 & !0o040, 0, "{:o} {}", facts.mode(), file.display());
+        assert_eq!(facts.mode() & 0o007, 0, "{:o} {}", facts.mode(), file.display());
     }
 }
 
