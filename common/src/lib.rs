@@ -2,13 +2,24 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`address`], [`destination`], [`status`], [`time`], [`text`] | the words of mail, parsed once into types |
+//! | [`address`], [`destination`], [`status`], [`time`], [`text`], [`delays`] | the words of mail, parsed once into types |
+//! | [`config`] | `ironpost.toml` |
 //! | [`codec`], [`packet`] | values as bytes; frames between daemons |
+//! | [`identity`], [`signals`], [`notify`], [`lifeline`], [`log`] | what a daemon does at its start and end, and says meanwhile |
+
+#![forbid(unsafe_code)]
 
 pub mod address;
 pub mod codec;
+pub mod config;
+pub mod delays;
 pub mod destination;
+pub mod identity;
+pub mod lifeline;
+pub mod log;
+pub mod notify;
 pub mod packet;
+pub mod signals;
 pub mod status;
 pub mod text;
 pub mod time;

@@ -1,0 +1,199 @@
+//! From a file to a complete [`Config`].
+
+use super::{Config, ConfigError, LogTo, Users};
+use crate::address::Domain;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use toml::de::{DeTable, DeValue};
+
+/// Largest configuration file that is read, in octets.
+const MAX_FILE: u64 = 4 << 20;
+
+impl Config {
+    /// Reads the file, which must be there: every key is optional, the file is not.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let meta = fs::metadata(path).map_err(|e| ConfigError::unreadable(path, &e))?;
+        if meta.len() > MAX_FILE {
+            return Err(ConfigError::at(path, "", None, "larger than 4 MiB: this is no configuration file"));
+        }
+        let text = fs::read_to_string(path).map_err(|e| ConfigError::unreadable(path, &e))?;
+        let folder = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Self::parse(&text, path, folder.parent().unwrap_or(Path::new("/")))
+    }
+
+    /// Reads a text; `path` is for messages, `folder` for relative paths.
+    pub fn parse(text: &str, path: &Path, folder: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self =
+            toml::from_str(text).map_err(|e| ConfigError::at(path, text, e.span(), e.message()))?;
+        let table = DeTable::parse(text).map_err(|e| ConfigError::at(path, text, e.span(), e.message()))?;
+        let table = table.get_ref();
+        config.complete(table, folder);
+        match config.problem() {
+            None => Ok(config),
+            Some((keys, message)) => Err(ConfigError::at(path, text, span_of(table, keys), &message)),
+        }
+    }
+
+    /// The defaults that depend on the machine or on other keys, and absolute paths.
+    fn complete(&mut self, given: &DeTable<'_>, folder: &Path) {
+        if !given.contains_key("mail_name") {
+            let named = fs::read_to_string("/etc/mailname").ok().and_then(|t| t.trim().parse().ok());
+            self.mail_name = named.unwrap_or_else(|| self.hostname.clone());
+        }
+        if !given.contains_key("local_domains") {
+            self.local_domains = self.default_local_domains();
+        }
+        let absolute = |path: &mut PathBuf| *path = folder.join(&*path);
+        absolute(&mut self.spool_directory);
+        absolute(&mut self.local.aliases);
+        self.deliverd.transport.iter_mut().for_each(absolute);
+        if let Users::File(file) = &mut self.local.users {
+            absolute(file);
+        }
+        if let LogTo::File(file) = &mut self.log.to {
+            absolute(file);
+        }
+        if !self.local.mailbox.starts_with(['/', '{']) {
+            self.local.mailbox = format!("{}/{}", folder.display(), self.local.mailbox);
+        }
+    }
+
+    fn default_local_domains(&self) -> Vec<Domain> {
+        let mut domains = vec![self.mail_name.clone()];
+        for domain in [Some(self.hostname.clone()), "localhost".parse().ok()].into_iter().flatten() {
+            if !domains.contains(&domain) {
+                domains.push(domain);
+            }
+        }
+        domains
+    }
+
+    /// What the types cannot say: the first key that makes no sense, and why.
+    fn problem(&self) -> Option<(&'static [&'static str], String)> {
+        let zero = |keys: &'static [&'static str], is_zero: bool| {
+            is_zero.then(|| (keys, format!("{} must not be 0", keys.last().unwrap_or(&""))))
+        };
+        zero(&["smtpd", "recipient_limit"], self.smtpd.recipient_limit == 0)
+            .or(zero(&["smtpd", "max_connections"], self.smtpd.max_connections == 0))
+            .or(zero(&["smtpd", "max_connections_per_client"], self.smtpd.max_connections_per_client == 0))
+            .or(zero(&["smtpd", "idle_timeout"], self.smtpd.idle_timeout.is_zero()))
+            .or(zero(&["queued", "first_retry"], self.queued.first_retry.is_zero()))
+            .or(zero(&["queued", "destinations", "concurrency"], self.queued.destinations.concurrency == 0))
+            .or(zero(&["queued", "destinations", "recipients"], self.queued.destinations.recipients == 0))
+            .or(zero(&["deliverd", "smtp_port"], self.deliverd.smtp_port == 0))
+            .or_else(|| self.other_problem())
+    }
+
+    fn other_problem(&self) -> Option<(&'static [&'static str], String)> {
+        if self.hostname.literal().is_some() {
+            return Some((&["hostname"], "hostname must be a name, not an address literal".into()));
+        }
+        if self.mail_name.literal().is_some() {
+            return Some((&["mail_name"], "mail_name must be a name, not an address literal".into()));
+        }
+        if self.queued.max_retry < self.queued.first_retry {
+            return Some((&["queued", "max_retry"], "max_retry is shorter than first_retry".into()));
+        }
+        if self.queued.destinations.recipients > 50 {
+            return Some((&["queued", "destinations", "recipients"], "recipients can be 50 at most".into()));
+        }
+        let both = self.local_domains.iter().find(|domain| self.relay_domains.contains(domain));
+        if let Some(domain) = both {
+            return Some((
+                &["relay_domains"],
+                format!("{domain} is in local_domains as well: it can be one or the other"),
+            ));
+        }
+        if let Err(message) = check_template(&self.local.mailbox) {
+            return Some((&["local", "mailbox"], message));
+        }
+        let name = &self.log.name;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        if name.is_empty() || name.len() > 32 || !name.bytes().all(plain) {
+            return Some((
+                &["log", "name"],
+                "name must be 1 to 32 letters, digits, \"-\", \"_\" or \".\"".into(),
+            ));
+        }
+        None
+    }
+}
+
+/// Placeholders that exist, each a whole or part of one path component; `{home}` only at the start.
+fn check_template(template: &str) -> Result<(), String> {
+    let mut rest = template;
+    let mut user = false;
+    while let Some((before, tail)) = rest.split_once('{') {
+        let (name, after) = tail.split_once('}').ok_or("mailbox: a \"{\" without \"}\"")?;
+        match name {
+            "user" | "home" => user = true,
+            "domain" | "extension" => {}
+            other => {
+                return Err(format!(
+                    "mailbox: {{{other}}} is not known: there are {{user}} {{domain}} {{home}} {{extension}}"
+                ));
+            }
+        }
+        if name == "home" && (!before.is_empty() || rest.len() != template.len()) {
+            return Err("mailbox: {home} can only stand at the beginning".into());
+        }
+        rest = after;
+    }
+    if !user {
+        return Err("mailbox: without {user} or {home} everybody would share one mailbox".into());
+    }
+    if rest.contains('}') || template.split('/').any(|part| part == "..") {
+        return Err("mailbox: neither \"..\" nor a lone \"}\" may stand in it".into());
+    }
+    Ok(())
+}
+
+/// Where the value of a key stands; that of its section where the key is absent.
+fn span_of(table: &DeTable<'_>, keys: &[&str]) -> Option<Range<usize>> {
+    let (first, rest) = keys.split_first()?;
+    let value = table.get(*first)?;
+    match value.get_ref() {
+        DeValue::Table(inner) if !rest.is_empty() => span_of(inner, rest).or(Some(value.span())),
+        _ => Some(value.span()),
+    }
+}
+
+/// This machine's full name: gethostname(2), completed from /etc/hosts when it has no dot; `localhost` when it is no name at all.
+pub(super) fn machine_name() -> Domain {
+    let short = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let full = if short.contains('.') {
+        None
+    } else {
+        full_name(&short, &fs::read_to_string("/etc/hosts").unwrap_or_default())
+    };
+    full.unwrap_or(short)
+        .parse()
+        .or_else(|_| "localhost".parse())
+        .unwrap_or_else(|_| Domain::from(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)))
+}
+
+/// The first dotted name on the line of hosts(5) that has `short` among its names.
+fn full_name(short: &str, hosts: &str) -> Option<String> {
+    hosts.lines().find_map(|line| {
+        let names = || line.split('#').next().unwrap_or("").split_whitespace().skip(1);
+        if names().any(|name| name == short) {
+            names().find(|name| name.contains('.')).map(str::to_owned)
+        } else {
+            None
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_full_name_is_found_in_hosts() {
+        let hosts = "127.0.0.1 localhost\n127.0.1.1 mail.example.com mail # me\n";
+        assert_eq!(full_name("mail", hosts).as_deref(), Some("mail.example.com"));
+        assert_eq!(full_name("localhost", hosts), None);
+        assert_eq!(full_name("other", hosts), None);
+    }
+}

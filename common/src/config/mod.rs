@@ -1,0 +1,393 @@
+//! `ironpost.toml`: every setting of every program, its default, and what is wrong with a bad one.
+//!
+//! A key that is not built yet is unknown here and refused, so that nobody relies on a setting that does nothing. Errors say
+//! `file:line:column`, show the line with a caret, and what would be right; see [`ConfigError`]. The doc comment of a
+//! field is the text for admins.
+
+mod error;
+mod load;
+mod networks;
+mod values;
+
+pub use error::ConfigError;
+pub use networks::{Network, Networks};
+pub use values::{ByteSize, TimeSpan};
+
+use crate::address::Domain;
+use crate::destination::Nexthop;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Where the configuration is looked for.
+pub const DEFAULT_PATH: &str = "/etc/ironpost/ironpost.toml";
+
+/// The whole configuration, complete: absent keys have their defaults, paths are absolute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// This machine's name in the greeting, EHLO and Received. Default: its full name.
+    pub hostname: Domain,
+    /// Completes bare addresses. Default: /etc/mailname, else hostname.
+    pub mail_name: Domain,
+    /// Domains whose mail is for this machine. Default: mail_name, hostname, localhost.
+    pub local_domains: Vec<Domain>,
+    /// Domains accepted from anyone and passed on.
+    pub relay_domains: Vec<Domain>,
+    /// Clients that may send to any domain. Default: this machine only.
+    pub trusted_networks: Networks,
+    /// Where the queue is.
+    pub spool_directory: PathBuf,
+    /// The SMTP server.
+    pub smtpd: Smtpd,
+    /// The queue manager.
+    pub queued: Queued,
+    /// The SMTP client.
+    pub deliverd: Deliverd,
+    /// Mailboxes of this machine.
+    pub local: Local,
+    /// The log.
+    pub log: Log,
+}
+
+/// `[smtpd]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Smtpd {
+    /// The user it runs as when started by root. Default: ironpost-smtpd, or uid 61201 where that does not exist.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Largest message, "0" for no limit.
+    pub message_size_limit: ByteSize,
+    /// Most recipients of a message.
+    pub recipient_limit: u32,
+    /// Most sessions at once.
+    pub max_connections: u32,
+    /// Most sessions at once from one client address; not for trusted_networks.
+    pub max_connections_per_client: u32,
+    /// For a whole command line, and for each KiB of content: a byte now and then does not prolong it.
+    pub idle_timeout: TimeSpan,
+    /// What becomes of a bare LF or CR in content: "reject", or "normalize" to CRLF.
+    pub bare_newlines: BareNewlines,
+    /// Where to listen.
+    pub listen: Vec<Listen>,
+}
+
+/// `bare_newlines`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BareNewlines {
+    /// The message is refused.
+    Reject,
+    /// It becomes CRLF.
+    Normalize,
+}
+
+/// `[[smtpd.listen]]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Address and port; "[::]:25" listens for IPv4 as well. Port 0 takes a free one and logs it.
+    pub address: SocketAddr,
+    /// What the listener is for.
+    #[serde(default)]
+    pub kind: ListenKind,
+    /// Encryption.
+    #[serde(default)]
+    pub tls: NoTls,
+}
+
+/// `kind`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ListenKind {
+    /// Takes mail from anyone for our domains, and from trusted networks for any.
+    #[default]
+    Mx,
+}
+
+/// `tls`: this version speaks plain text only, and says so instead of taking a setting that it cannot keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoTls {
+    /// Plain text.
+    #[default]
+    None,
+}
+
+/// `[queued]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queued {
+    /// The user it runs as when started by root. Default: ironpost-queued, or uid 61202 where that does not exist.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Time to the first retry; later ones come after longer and longer intervals.
+    pub first_retry: TimeSpan,
+    /// Longest interval between retries.
+    pub max_retry: TimeSpan,
+    /// Undeliverable mail is returned after this time.
+    pub lifetime: TimeSpan,
+    /// The same for mail from the null sender, which is given up.
+    pub bounce_lifetime: TimeSpan,
+    /// Limits for every destination.
+    pub destinations: Destinations,
+}
+
+/// `[queued.destinations]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Destinations {
+    /// Most deliveries at once to a destination.
+    pub concurrency: u32,
+    /// Most recipients in a transaction.
+    pub recipients: u32,
+}
+
+/// `[deliverd]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Deliverd {
+    /// The user it runs as when started by root. Default: ironpost-deliverd, or uid 61203 where that does not exist.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Host for all mail to other machines, "[smtp.example.net]:587"; brackets: no MX look-up. Absent: deliver by MX.
+    #[serde(skip_serializing_if = "Option::is_none", with = "as_text")]
+    pub relay_host: Option<Nexthop>,
+    /// TCP port of other mail servers.
+    pub smtp_port: u16,
+    /// Encryption.
+    pub tls: NoTls,
+    /// Table: domain or address, then transport:nexthop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transport: Option<PathBuf>,
+    /// DNS servers, "127.0.0.1:5353". Default: those of /etc/resolv.conf.
+    pub nameservers: Vec<SocketAddr>,
+}
+
+/// `[local]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Local {
+    /// "system", or a file with one user name a line.
+    pub users: Users,
+    /// Where mailboxes are; a trailing slash means Maildir. Placeholders: {user} {domain} {home} {extension}.
+    pub mailbox: String,
+    /// The aliases file.
+    pub aliases: PathBuf,
+    /// Separates user and extension in an address; "" for none.
+    #[serde(with = "delimiter")]
+    pub recipient_delimiter: Option<char>,
+}
+
+/// `users`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Users {
+    /// The users of the operating system.
+    System,
+    /// Those in a file, one name a line.
+    File(PathBuf),
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// The part before the slash in program names.
+    pub name: String,
+    /// "syslog", "stderr", or the path of a file.
+    pub to: LogTo,
+    /// "text" (Postfix's wording), or "json" (one object a line).
+    pub format: LogFormat,
+}
+
+/// `to`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum LogTo {
+    /// /dev/log, facility mail.
+    Syslog,
+    /// Standard error.
+    Stderr,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// `format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Postfix's wording.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let hostname = load::machine_name();
+        Self {
+            mail_name: hostname.clone(),
+            local_domains: Vec::new(),
+            relay_domains: Vec::new(),
+            trusted_networks: Networks::this_machine(),
+            spool_directory: "/var/spool/ironpost".into(),
+            smtpd: Smtpd::default(),
+            queued: Queued::default(),
+            deliverd: Deliverd::default(),
+            local: Local::default(),
+            log: Log::default(),
+            hostname,
+        }
+    }
+}
+
+impl Default for Smtpd {
+    fn default() -> Self {
+        let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 25);
+        Self {
+            user: None,
+            listen: vec![Listen { address: any, kind: ListenKind::Mx, tls: NoTls::None }],
+            message_size_limit: ByteSize(50 << 20),
+            recipient_limit: 1000,
+            max_connections: 10_000,
+            max_connections_per_client: 50,
+            idle_timeout: TimeSpan::from_secs(300),
+            bare_newlines: BareNewlines::Reject,
+        }
+    }
+}
+
+impl Default for Queued {
+    fn default() -> Self {
+        Self {
+            user: None,
+            first_retry: TimeSpan::from_secs(300),
+            max_retry: TimeSpan::from_secs(3600),
+            lifetime: TimeSpan::from_secs(5 * 86400),
+            bounce_lifetime: TimeSpan::from_secs(86400),
+            destinations: Destinations::default(),
+        }
+    }
+}
+
+impl Default for Destinations {
+    fn default() -> Self {
+        Self { concurrency: 20, recipients: 50 }
+    }
+}
+
+impl Default for Deliverd {
+    fn default() -> Self {
+        Self {
+            user: None,
+            relay_host: None,
+            smtp_port: 25,
+            tls: NoTls::None,
+            transport: None,
+            nameservers: Vec::new(),
+        }
+    }
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self {
+            users: Users::System,
+            mailbox: "/var/mail/{user}".into(),
+            aliases: "/etc/aliases".into(),
+            recipient_delimiter: Some('+'),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { name: "ironpost".into(), to: LogTo::Syslog, format: LogFormat::Text }
+    }
+}
+
+impl From<String> for Users {
+    fn from(text: String) -> Self {
+        if text == "system" { Self::System } else { Self::File(text.into()) }
+    }
+}
+
+impl From<Users> for String {
+    fn from(users: Users) -> Self {
+        match users {
+            Users::System => "system".into(),
+            Users::File(path) => path.to_string_lossy().into_owned(),
+        }
+    }
+}
+
+impl From<String> for LogTo {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "syslog" => Self::Syslog,
+            "stderr" => Self::Stderr,
+            _ => Self::File(text.into()),
+        }
+    }
+}
+
+impl From<LogTo> for String {
+    fn from(to: LogTo) -> Self {
+        match to {
+            LogTo::Syslog => "syslog".into(),
+            LogTo::Stderr => "stderr".into(),
+            LogTo::File(path) => path.to_string_lossy().into_owned(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for NoTls {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "none" => Ok(Self::None),
+            other => Err(serde::de::Error::custom(format!(
+                "tls = {other:?} is not built yet: this version knows \"none\" only"
+            ))),
+        }
+    }
+}
+
+mod as_text {
+    //! A nexthop as its text.
+    use crate::destination::Nexthop;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(value: &Option<Nexthop>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&value.as_ref().map(ToString::to_string).unwrap_or_default())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Nexthop>, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
+    }
+}
+
+mod delimiter {
+    //! One character, or none.
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(value: &Option<char>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&value.map(String::from).unwrap_or_default())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<char>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut chars = text.chars();
+        match (chars.next(), chars.next()) {
+            (None, _) => Ok(None),
+            (Some(c), None) if c.is_ascii_punctuation() && c != '@' && c != '/' && c != '.' => Ok(Some(c)),
+            _ => Err(D::Error::custom(format!(
+                "recipient_delimiter = {text:?}: wanted one punctuation character, or \"\" for none"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

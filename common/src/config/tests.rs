@@ -1,0 +1,86 @@
+//! Good and bad configurations.
+
+use super::*;
+use std::path::Path;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("ironpost.toml"), Path::new("/etc/ironpost"))
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    let config = parse("").unwrap();
+    assert_eq!(config.smtpd, Smtpd::default());
+    assert!(config.local_domains.contains(&"localhost".parse().unwrap()));
+    assert!(config.trusted_networks.contains("127.3.4.5".parse().unwrap()));
+    assert!(config.trusted_networks.contains("::ffff:127.0.0.1".parse().unwrap()));
+    assert!(!config.trusted_networks.contains("128.0.0.1".parse().unwrap()));
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let text = r#"
+hostname = "mx.example.com"
+relay_domains = ["relay.example"]
+trusted_networks = ["10.0.0.0/8", "2001:db8::/32"]
+spool_directory = "spool"
+[smtpd]
+message_size_limit = "10M"
+idle_timeout = "90s"
+bare_newlines = "normalize"
+[[smtpd.listen]]
+address = "127.0.0.1:2525"
+[queued]
+first_retry = "500ms"
+[queued.destinations]
+concurrency = 5
+[deliverd]
+relay_host = "[smtp.example.net]:587"
+nameservers = ["127.0.0.1:5353"]
+transport = "transport"
+[local]
+users = "users"
+mailbox = "mail/{domain}/{user}/"
+recipient_delimiter = ""
+[log]
+to = "log/mail.log"
+format = "json"
+"#;
+    let config = parse(text).unwrap();
+    assert_eq!(config.spool_directory, Path::new("/etc/ironpost/spool"));
+    assert_eq!(config.local.mailbox, "/etc/ironpost/mail/{domain}/{user}/");
+    assert_eq!(config.smtpd.message_size_limit.0, 10 << 20);
+    assert_eq!(config.queued.first_retry.as_millis(), 500);
+    assert_eq!(config.smtpd.recipient_limit, 1000, "other keys keep their defaults");
+    let written = toml::to_string(&config).unwrap();
+    assert_eq!(parse(&written).unwrap(), config, "{written}");
+}
+
+#[test]
+fn bad_keys_and_values_are_shown_at_their_place() {
+    for (text, place, says) in [
+        ("hostnme = \"x\"", "1:1:", "unknown field `hostnme`"),
+        ("\n\n[smtpd]\n  colour = 1", "4:3:", "unknown field `colour`"),
+        ("[smtpd]\nmessage_size_limit = \"lots\"", "2:22:", "\"lots\" is no size"),
+        ("[queued]\nfirst_retry = \"5\"", "2:15:", "\"5\" is no time"),
+        ("[queued]\nfirst_retry = 5", "2:15:", "invalid type"),
+        ("[queued]\nfirst_retry = \"0s\"", "2:15:", "must not be 0"),
+        ("trusted_networks = [\"10.0.0.1/8\"]", "1:20:", "bits set behind"),
+        ("trusted_networks = [\"10.0.0.0/33\"]", "1:20:", "is no network"),
+        ("hostname = \"a b\"", "1:12:", "malformed domain"),
+        ("[[smtpd.listen]]\naddress = \"x\"", "2:11:", "socket address"),
+        ("[[smtpd.listen]]\naddress = \"[::]:25\"\ntls = \"starttls\"", "3:7:", "not built yet"),
+        ("[[smtpd.listen]]\naddress = \"[::]:25\"\nkind = \"submission\"", "3:8:", "unknown variant"),
+        ("[local]\nmailbox = \"/var/mail/all\"", "2:11:", "share one mailbox"),
+        ("[local]\nmailbox = \"/m/{usr}\"", "2:11:", "{usr} is not known"),
+        ("[local]\nmailbox = \"/m/../{user}\"", "2:11:", "\"..\""),
+        ("[deliverd]\nrelay_host = \"[x\"", "2:14:", "missing \"]\""),
+        ("[queued]\nmax_retry = \"1s\"", "2:13:", "shorter than first_retry"),
+        ("relay_domains = [\"localhost\"]", "1:17:", "local_domains as well"),
+        ("hostname = ", "1:12:", ""),
+    ] {
+        let error = parse(text).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("ironpost.toml:{place}")), "{text:?} gave\n{error}");
+        assert!(error.contains(says) && error.contains('^') || says.is_empty(), "{text:?} gave\n{error}");
+    }
+}

@@ -1,0 +1,105 @@
+//! Sizes (`"50M"`) and times (`"5m"`) as they are written in the configuration.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use std::fmt;
+use std::ops::Deref;
+use std::time::Duration;
+
+/// A number of octets: digits and one of `K`, `M`, `G` (powers of 1024).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+/// A length of time: digits and one of `ms`, `s`, `m`, `h`, `d`, `w`. At most 100 years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TimeSpan(pub Duration);
+
+impl TimeSpan {
+    /// Whole seconds.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+}
+
+impl Deref for TimeSpan {
+    type Target = Duration;
+    fn deref(&self) -> &Duration {
+        &self.0
+    }
+}
+
+impl Deref for ByteSize {
+    type Target = u64;
+    fn deref(&self) -> &u64 {
+        &self.0
+    }
+}
+
+const SIZES: [(&str, u64); 3] = [("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)];
+const TIMES: [(&str, u64); 6] =
+    [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+const CENTURY_MS: u64 = 100 * 366 * 86_400_000;
+
+/// Splits `50M` into a number and a unit of the table; a bare number has the factor `bare`.
+fn parse(text: &str, units: &[(&str, u64)], bare: Option<u64>) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor = if unit.is_empty() { bare? } else { units.iter().find(|(name, _)| *name == unit)?.1 };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+fn show(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::Result {
+    match units.iter().find(|(_, factor)| value > 0 && value.is_multiple_of(*factor)) {
+        Some((name, factor)) => write!(f, "{}{name}", value / factor),
+        None => write!(f, "{value}"),
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show(f, self.0, &SIZES)
+    }
+}
+
+impl fmt::Display for TimeSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match u64::try_from(self.0.as_millis()).unwrap_or(CENTURY_MS) {
+            0 => f.write_str("0s"),
+            millis => show(f, millis, &TIMES),
+        }
+    }
+}
+
+impl Serialize for ByteSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for TimeSpan {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse(&text, &SIZES, Some(1)).map(Self).ok_or_else(|| {
+            D::Error::custom(format!("{text:?} is no size: wanted digits and K, M or G, such as \"50M\""))
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for TimeSpan {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse(&text, &TIMES, None)
+            .filter(|millis| *millis <= CENTURY_MS)
+            .map(|millis| Self(Duration::from_millis(millis)))
+            .ok_or_else(|| {
+                D::Error::custom(format!(
+                    "{text:?} is no time: wanted digits and ms, s, m, h, d or w, such as \"5m\""
+                ))
+            })
+    }
+}

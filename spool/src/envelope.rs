@@ -1,0 +1,95 @@
+//! The envelope of a message as it stands in its queue file: who sent it, from where, for whom. Never the header.
+//!
+//! These types go through [`common::codec`] onto the disk: they are append-only (see `doc/spool-format.md`).
+
+use common::address::{Address, ReversePath};
+use common::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Longest encoded envelope, in octets: 50,000 recipients of the greatest length.
+pub const MAX_ENVELOPE: usize = 32 * 1024 * 1024;
+
+/// Everything about a message that is known before its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Where notifications go.
+    pub sender: ReversePath,
+    /// When it was accepted; the start of its lifetime.
+    pub arrived: Timestamp,
+    /// How it came in.
+    pub origin: Origin,
+    /// The BODY parameter of MAIL (RFC 6152).
+    pub body: Body,
+    /// In the order of the RCPT commands; never empty in a committed file.
+    pub recipients: Vec<Recipient>,
+}
+
+/// How a message came in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// Over SMTP.
+    Smtp {
+        /// `name[ip]` of the client, `unknown` where the name is not known; printable.
+        client: String,
+        /// What it said in HELO or EHLO; printable.
+        helo: String,
+        /// `SMTP` or `ESMTP`.
+        protocol: String,
+    },
+    /// From a program of this machine.
+    Local {
+        /// Who ran it.
+        uid: u32,
+    },
+    /// A notification that we made.
+    Bounce,
+    /// A notification about a message from the null sender, to the postmaster; when it fails it is dropped.
+    DoubleBounce,
+}
+
+/// The BODY parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// Absent or `7BIT`.
+    SevenBit,
+    /// `8BITMIME`.
+    EightBitMime,
+}
+
+/// One recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipient {
+    /// Where it goes.
+    pub address: Address,
+    /// The address as the client named it, when expansion has changed it.
+    pub original: Option<Address>,
+}
+
+impl Recipient {
+    /// A recipient as a client named it.
+    pub fn new(address: Address) -> Self {
+        Self { address, original: None }
+    }
+
+    /// The address before expansion.
+    pub fn original(&self) -> &Address {
+        self.original.as_ref().unwrap_or(&self.address)
+    }
+}
+
+/// What a sender must know of the content without reading it again; computed while the content is received.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContentFacts {
+    /// Octets, CRLF line ends counted, transparency undone.
+    pub length: u64,
+    /// CRC-32 (ISO-HDLC) of the content.
+    pub checksum: u32,
+    /// Octets of the longest line, CRLF not counted; saturates.
+    pub longest_line: u32,
+    /// Is there an octet above 127?
+    pub eight_bit: bool,
+    /// Does a line begin with a dot?
+    pub leading_dot: bool,
+    /// Does the content end with CRLF (or is it empty)?
+    pub ends_with_newline: bool,
+}

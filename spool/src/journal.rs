@@ -1,0 +1,179 @@
+//! The journal: what has become of a message's recipients, appended to its queue file in frames.
+//!
+//! A frame is length (u32), CRC-32 of the payload (u32), payload (a bincode [`Entry`]), little-endian. A torn or damaged frame ends the journal: what
+//! stands behind it never happened, and the next append overwrites it. Entries are append-only as types.
+
+use crate::envelope::Recipient;
+use crate::id::QueueId;
+use common::codec;
+use common::status::Status;
+use common::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// Longest entry, in octets.
+pub const MAX_ENTRY: usize = 4 * 1024 * 1024;
+/// Longest journal that is read, in octets; more than any sane life of a message writes.
+pub const MAX_JOURNAL: u64 = 256 * 1024 * 1024;
+const HEADER: usize = 8;
+
+/// One fact. Recipients are numbered: first those of the envelope, from 0, then those added by [`Entry::Expanded`], in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// These recipients were replaced by others, which get the next numbers: `(replaced, by)`.
+    Expanded(Vec<(u32, Vec<Recipient>)>),
+    /// The outcome of an attempt for these recipients (delivered and failed are final).
+    Attempted {
+        /// When.
+        at: Timestamp,
+        /// Per recipient.
+        results: Vec<(u32, Status)>,
+    },
+    /// The sender was told that these recipients failed; nothing more is owed for them.
+    Notified {
+        /// When.
+        at: Timestamp,
+        /// Which.
+        recipients: Vec<u32>,
+        /// The notification, `None` where none is due.
+        notification: Option<QueueId>,
+    },
+    /// An admin keeps the message.
+    Held {
+        /// When.
+        at: Timestamp,
+    },
+    /// An admin lets it go on.
+    Released {
+        /// When.
+        at: Timestamp,
+    },
+    /// So many attempts have been made (the basis of the backoff); written at each deferral.
+    Retry {
+        /// Attempts so far.
+        attempts: u32,
+        /// The next one is due then.
+        due: Timestamp,
+    },
+}
+
+/// A place to append to.
+#[derive(Debug)]
+pub struct Journal {
+    end: u64,
+}
+
+impl Journal {
+    /// Reads the entries from `offset` on; the result appends behind the last good one.
+    pub fn read(file: &File, offset: u64) -> io::Result<(Self, Vec<Entry>)> {
+        let length = file.metadata()?.len();
+        let size = length.saturating_sub(offset).min(MAX_JOURNAL);
+        let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, offset)?;
+        let (entries, used) = parse(&bytes);
+        Ok((Self { end: offset + used as u64 }, entries))
+    }
+
+    /// Appends, and with `sync` returns only when the entries are on stable storage. After an error the journal ends where it did.
+    pub fn append(&mut self, file: &File, entries: &[Entry], sync: bool) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for entry in entries {
+            let payload = codec::encode(entry).map_err(io::Error::other)?;
+            if payload.len() > MAX_ENTRY {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "journal entry too long"));
+            }
+            bytes.extend_from_slice(&u32::try_from(payload.len()).map_err(io::Error::other)?.to_le_bytes());
+            bytes.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
+            bytes.extend_from_slice(&payload);
+        }
+        // What is left of a torn frame must not be read as the continuation of ours.
+        if file.metadata()?.len() > self.end {
+            file.set_len(self.end)?;
+        }
+        file.write_all_at(&bytes, self.end)?;
+        if sync {
+            file.sync_data()?;
+        }
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// The good entries at the start of `bytes`, and how many octets they take.
+pub fn parse(bytes: &[u8]) -> (Vec<Entry>, usize) {
+    let mut entries = Vec::new();
+    let mut used = 0;
+    while let Some((entry, length)) = bytes.get(used..).and_then(first_frame) {
+        entries.push(entry);
+        used += length;
+    }
+    (entries, used)
+}
+
+fn first_frame(bytes: &[u8]) -> Option<(Entry, usize)> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (checksum, rest) = rest.split_first_chunk::<4>()?;
+    let length = u32::from_le_bytes(*length) as usize;
+    let payload = rest.get(..length).filter(|_| length <= MAX_ENTRY)?;
+    if crc32fast::hash(payload) != u32::from_le_bytes(*checksum) {
+        return None;
+    }
+    Some((codec::decode::<Entry, MAX_ENTRY>(payload).ok()?, HEADER + length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::status::EnhancedCode;
+
+    fn entries() -> Vec<Entry> {
+        let status =
+            Status::local(EnhancedCode::new(4, 4, 1), "connect to x[127.0.0.1]:25: Connection refused");
+        vec![
+            Entry::Expanded(vec![(0, vec![Recipient::new("a@b".parse().unwrap())])]),
+            Entry::Attempted { at: Timestamp(5), results: vec![(1, status)] },
+            Entry::Retry { attempts: 1, due: Timestamp(6) },
+        ]
+    }
+
+    #[test]
+    fn a_torn_tail_is_ignored_and_overwritten() {
+        let all = entries();
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(b"0123456789", 0).unwrap();
+        let (mut journal, none) = Journal::read(&file, 10).unwrap();
+        assert!(none.is_empty());
+        journal.append(&file, &all[..2], true).unwrap();
+        let whole = file.metadata().unwrap().len();
+        let (mut journal, _) = Journal::read(&file, 10).unwrap();
+        journal.append(&file, &all[2..], false).unwrap();
+        let full = file.metadata().unwrap().len();
+        for cut in whole..full {
+            file.set_len(cut).unwrap();
+            let (mut journal, read) = Journal::read(&file, 10).unwrap();
+            assert_eq!(read, all[..2], "cut at {cut}");
+            journal.append(&file, &all[2..], false).unwrap();
+            assert_eq!(Journal::read(&file, 10).unwrap().1, all);
+        }
+    }
+
+    #[test]
+    fn a_damaged_frame_ends_the_journal() {
+        let file = tempfile::tempfile().unwrap();
+        let (mut journal, _) = Journal::read(&file, 0).unwrap();
+        journal.append(&file, &entries(), false).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        for i in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[i] ^= 0x10;
+            let (read, _) = parse(&damaged);
+            assert!(read.len() < 3 && read == entries()[..read.len()], "octet {i}");
+        }
+        let mut hostile = u32::MAX.to_le_bytes().to_vec();
+        hostile.extend([0; 100]);
+        assert!(parse(&hostile).0.is_empty());
+    }
+}

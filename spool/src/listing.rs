@@ -1,0 +1,158 @@
+//! What `mailq` shows: one entry a message, made from its queue file and nothing else, so that it can be had while the daemons are down.
+
+use crate::control::Selection;
+use crate::envelope::Recipient;
+use crate::id::QueueId;
+use crate::journal::Entry;
+use crate::layout::{Queue, Spool};
+use crate::queue_file::{QueueFile, QueueFileError};
+use crate::scan::{Found, scan};
+use common::address::{Address, ReversePath};
+use common::status::Outcome;
+use common::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::Path;
+
+/// Most recipients of one entry; `recipients_total` tells how many there are.
+pub const MAX_LISTED: usize = 50;
+
+/// A message in the queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Where it lies.
+    pub queue: Queue,
+    /// Its name.
+    pub id: QueueId,
+    /// When it was accepted.
+    pub arrived: Timestamp,
+    /// Octets of content.
+    pub size: u64,
+    /// Its sender.
+    pub sender: ReversePath,
+    /// The recipients that are still outstanding, at most [`MAX_LISTED`].
+    pub recipients: Vec<Outstanding>,
+    /// How many are outstanding in all.
+    pub recipients_total: u64,
+    /// When it is tried next, where that is known.
+    pub next_attempt: Option<Timestamp>,
+    /// Attempts so far.
+    pub attempts: u32,
+}
+
+/// A recipient that still waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outstanding {
+    /// Who.
+    pub address: Address,
+    /// Why it still waits, in the words of the last attempt.
+    pub reason: Option<String>,
+}
+
+/// All messages of the selected queues, streaming. Files that vanish meanwhile are passed over; unreadable ones come as errors with
+/// their name.
+pub fn list(
+    spool: &Spool,
+    selection: Selection,
+    now: Timestamp,
+) -> impl Iterator<Item = Result<Listed, (QueueId, QueueFileError)>> + Send + use<> {
+    let spool = spool.clone();
+    let queues = Queue::ALL.into_iter().filter({
+        let wanted = selection.queue;
+        move |queue| *queue != Queue::Corrupt && wanted.is_none_or(|wanted| wanted == *queue)
+    });
+    queues.flat_map(move |queue| scan(&spool, queue).map(move |found| (queue, found))).filter_map(
+        move |(queue, found)| {
+            let Ok(Found::Message { id, due, path }) = found else { return None };
+            if !selection.ids.is_empty() && !selection.ids.contains(&id) {
+                return None;
+            }
+            match entry(queue, id, due, &path) {
+                Err(QueueFileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => Some(Err((id, error))),
+                Ok(listed) if selection.matches(&listed, now) => Some(Ok(bounded(listed))),
+                Ok(_) => None,
+            }
+        },
+    )
+}
+
+impl Selection {
+    /// Do all conditions hold for this message? Its recipients must be all there.
+    pub fn matches(&self, listed: &Listed, now: Timestamp) -> bool {
+        let any = |test: &dyn Fn(&Outstanding) -> bool| listed.recipients.iter().any(test);
+        (self.ids.is_empty() || self.ids.contains(&listed.id))
+            && self.sender.as_ref().is_none_or(|sender| *sender == listed.sender)
+            && self.recipient.as_ref().is_none_or(|address| any(&|r| r.address == *address))
+            && self.domain.as_ref().is_none_or(|domain| any(&|r| r.address.domain() == domain))
+            && self.older_than.is_none_or(|seconds| now.since(listed.arrived).as_secs() >= seconds)
+            && self.queue.is_none_or(|queue| queue == listed.queue)
+            && self
+                .reason
+                .as_ref()
+                .is_none_or(|text| any(&|r| r.reason.as_ref().is_some_and(|reason| reason.contains(text))))
+    }
+}
+
+/// The entry of one file, with all of its outstanding recipients.
+pub fn entry(
+    queue: Queue,
+    id: QueueId,
+    due: Option<Timestamp>,
+    path: &Path,
+) -> Result<Listed, QueueFileError> {
+    let file = QueueFile::open(path)?;
+    let (_, journal) = file.journal()?;
+    let envelope = file.envelope();
+    let mut recipients: Vec<Option<(Recipient, Option<String>)>> =
+        envelope.recipients.iter().map(|r| Some((r.clone(), None))).collect();
+    let mut attempts = 0;
+    for fact in journal {
+        match fact {
+            Entry::Expanded(replacements) => {
+                for (replaced, by) in replacements {
+                    if let Some(slot) = slot(&mut recipients, replaced) {
+                        *slot = None;
+                    }
+                    recipients.extend(by.into_iter().map(|r| Some((r, None))));
+                }
+            }
+            Entry::Attempted { results, .. } => {
+                for (number, status) in results {
+                    let Some(slot) = slot(&mut recipients, number) else { continue };
+                    match (status.outcome, slot.as_mut()) {
+                        (Outcome::Deferred, Some(waiting)) => waiting.1 = Some(status.text),
+                        _ => *slot = None,
+                    }
+                }
+            }
+            Entry::Retry { attempts: so_far, .. } => attempts = so_far,
+            Entry::Notified { .. } | Entry::Held { .. } | Entry::Released { .. } => {}
+        }
+    }
+    let recipients: Vec<_> = recipients
+        .into_iter()
+        .flatten()
+        .map(|(r, reason)| Outstanding { address: r.address, reason })
+        .collect();
+    Ok(Listed {
+        queue,
+        id,
+        arrived: envelope.arrived,
+        size: file.facts().length,
+        sender: envelope.sender.clone(),
+        recipients_total: recipients.len() as u64,
+        recipients,
+        next_attempt: due,
+        attempts,
+    })
+}
+
+fn slot<T>(slots: &mut [T], number: u32) -> Option<&mut T> {
+    usize::try_from(number).ok().and_then(|i| slots.get_mut(i))
+}
+
+fn bounded(mut listed: Listed) -> Listed {
+    listed.recipients.truncate(MAX_LISTED);
+    listed
+}
