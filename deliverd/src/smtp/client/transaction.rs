@@ -1,0 +1,102 @@
+//! One message on its way through a session: exists from MAIL to the end of data (RFC 5321 3.3).
+//!
+//! Keeps, for each recipient, what the server has said so far. Every recipient leaves with exactly one
+//! [`Verdict`]; the first reply that decides about one stays, whatever is said later.
+
+use super::verdict::Verdict;
+use common::address::{Address, ReversePath};
+
+/// What is to be sent.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// For MAIL.
+    pub sender: ReversePath,
+    /// For RCPT, at least one.
+    pub recipients: Vec<Address>,
+    /// Content in octets, CRLF line ends counted, transparency not.
+    pub size: u64,
+    /// Does the content need 8BITMIME (RFC 6152), by its octets or by what the client declared? To a server
+    /// without it, it is sent as it is: nothing converts content here, and 8-bit octets pass nearly every
+    /// server.
+    pub eight_bit: bool,
+}
+
+/// How a transaction came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// In the order of [`Order::recipients`].
+    pub verdicts: Vec<Verdict>,
+    /// True when the connection was gone before the server said a word about this transaction: on a reused
+    /// connection it had been closed meanwhile, and another one may be tried at once.
+    pub untouched: bool,
+}
+
+#[derive(Debug)]
+enum Recipient {
+    Waiting,
+    Accepted,
+    Decided(Verdict),
+}
+
+/// The state of the one that is under way.
+#[derive(Debug)]
+pub(super) struct Transaction {
+    pub(super) order: Order,
+    recipients: Vec<Recipient>,
+    /// Has the server replied to any of its commands?
+    pub(super) answered: bool,
+    /// Has content been sent that could be delivered?
+    pub(super) content_sent: bool,
+}
+
+impl Transaction {
+    pub(super) fn new(order: Order) -> Self {
+        let recipients = order.recipients.iter().map(|_| Recipient::Waiting).collect();
+        Self { order, recipients, answered: false, content_sent: false }
+    }
+
+    /// RCPT number `i` was taken.
+    pub(super) fn accept(&mut self, i: usize) {
+        if let Some(recipient @ Recipient::Waiting) = self.recipients.get_mut(i) {
+            *recipient = Recipient::Accepted;
+        }
+    }
+
+    /// Decides about recipient `i`, unless that is done.
+    pub(super) fn decide(&mut self, i: usize, verdict: Verdict) {
+        if let Some(recipient @ (Recipient::Waiting | Recipient::Accepted)) = self.recipients.get_mut(i) {
+            *recipient = Recipient::Decided(verdict);
+        }
+    }
+
+    /// Decides about all that are still open.
+    pub(super) fn decide_rest(&mut self, verdict: &Verdict) {
+        for i in 0..self.recipients.len() {
+            self.decide(i, verdict.clone());
+        }
+    }
+
+    /// Is there someone to send the content for?
+    pub(super) fn any_accepted(&self) -> bool {
+        self.recipients.iter().any(|r| matches!(r, Recipient::Accepted))
+    }
+
+    /// Is there a RCPT without an answer?
+    pub(super) fn any_waiting(&self) -> bool {
+        self.recipients.iter().any(|r| matches!(r, Recipient::Waiting))
+    }
+
+    /// Its end. Whoever is still open gets `otherwise`.
+    pub(super) fn end(mut self, otherwise: &Verdict) -> Ended {
+        self.decide_rest(otherwise);
+        let verdicts = self
+            .recipients
+            .into_iter()
+            .filter_map(|r| match r {
+                Recipient::Decided(verdict) => Some(verdict),
+                Recipient::Waiting | Recipient::Accepted => None,
+            })
+            .collect();
+        Ended { verdicts, untouched: !self.answered }
+    }
+}

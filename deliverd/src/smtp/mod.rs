@@ -1,0 +1,2 @@
+//! `deliverd smtp`.
+pub mod client;
