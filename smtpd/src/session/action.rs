@@ -1,0 +1,151 @@
+//! What goes in and out of the session: settings, the client, actions to carry out, questions and their answers.
+
+use super::reply::Reply;
+use common::address::{Address, Domain, ReversePath};
+use common::config::BareNewlines;
+use spool::envelope::{Body, Recipient};
+use spool::id::QueueId;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the configuration says about sessions; shared by all sessions that began under it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Our name in the greeting, EHLO, closing replies.
+    pub hostname: Domain,
+    /// Completes bare addresses.
+    pub mail_name: Domain,
+    /// Largest content, in octets; 0: no limit.
+    pub message_size_limit: u64,
+    /// Most recipients of a transaction.
+    pub recipient_limit: u32,
+    /// For a whole command line, and for each KiB of content.
+    pub idle_timeout: Duration,
+    /// Content with bare CR or LF.
+    pub bare_newlines: BareNewlines,
+}
+
+/// The other side of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Its name, `unknown` when that is not known.
+    pub name: Arc<str>,
+    /// Its address; IPv4 as IPv4, also on a dual-stack listener.
+    pub ip: IpAddr,
+}
+
+impl Client {
+    /// A client of which only the address is known. Loopback is `localhost`; reverse DNS is not asked.
+    pub fn new(ip: IpAddr) -> Self {
+        let ip = ip.to_canonical();
+        Self { name: if ip.is_loopback() { "localhost".into() } else { "unknown".into() }, ip }
+    }
+}
+
+/// `name[ip]`, as in logs.
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.name, self.ip)
+    }
+}
+
+/// What a client said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// The argument of HELO or EHLO; printable ASCII, anything else about it is unchecked.
+    pub name: String,
+    /// Was it EHLO?
+    pub extended: bool,
+}
+
+impl Hello {
+    /// `ESMTP` or `SMTP` (RFC 3848).
+    pub fn protocol(&self) -> &'static str {
+        if self.extended { "ESMTP" } else { "SMTP" }
+    }
+}
+
+/// What is known of a message when its content begins: enough for its envelope and its `Received` field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageStart {
+    /// From MAIL.
+    pub sender: ReversePath,
+    /// From MAIL.
+    pub body: Body,
+    /// From RCPT, each once, in the order in which they came; never empty.
+    pub recipients: Vec<Recipient>,
+    /// From HELO or EHLO.
+    pub hello: Arc<Hello>,
+}
+
+/// Ties an answer to its question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token(pub(super) u32);
+
+/// What the session cannot know by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// MAIL: is there room for a message of this size? Answer: [`Answer::Yes`] or [`Answer::Refused`].
+    Sender {
+        /// The reverse-path.
+        sender: ReversePath,
+        /// As declared with SIZE, in octets.
+        size: Option<u64>,
+    },
+    /// RCPT: is this recipient taken from this client? Answer: [`Answer::Yes`], [`Answer::YesAs`] or [`Answer::Refused`].
+    Recipient {
+        /// The forward-path, completed.
+        recipient: Address,
+        /// Was it `<postmaster>`, which is always taken (RFC 5321 4.5.1)?
+        bare_postmaster: bool,
+    },
+    /// End of data: all content has been handed out. Make the message durable. Answer: [`Answer::Queued`] or
+    /// [`Answer::Refused`]; nothing of a refused message may remain.
+    Commit {
+        /// From the header, for the log; printable, may be empty.
+        message_id: String,
+    },
+}
+
+/// The answer to a [`Question`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Go on.
+    Yes,
+    /// Taken, but under another address (a domain that is our address literal).
+    YesAs(Recipient),
+    /// The message is on stable storage.
+    Queued(QueueId),
+    /// Refused with this reply. A `4xx` is held to be our own trouble, not the client's error.
+    Refused(Reply),
+}
+
+/// How much an operator should care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The normal course.
+    Info,
+    /// Odd, and coped with.
+    Warning,
+}
+
+/// What the driver has to do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Send this reply; it may wait for company.
+    Reply(Reply),
+    /// Send what is waiting now.
+    Flush,
+    /// Find the answer and give it to `answer`; until then the session takes no input.
+    Ask(Token, Question),
+    /// Content of this message follows from `receive`, up to a [`Question::Commit`] or an [`Action::Discard`].
+    Begin(Box<MessageStart>),
+    /// The message begun is not wanted: nothing of it may remain, no more of its content follows.
+    Discard,
+    /// Write this line to the log.
+    Log(Severity, String),
+    /// Send what is waiting, then close the connection. Nothing follows.
+    Close,
+}

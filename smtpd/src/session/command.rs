@@ -1,0 +1,280 @@
+//! The grammar of commands (RFC 5321 4.1.2; parameters: RFC 1870, RFC 6152). A line becomes a value or the reply that refuses it.
+//!
+//! Taken beyond the grammar, because clients send it and it can mean only one thing: blanks at the end of a line (RFC 5321 4.1.1 asks for
+//! that), and between `FROM:` or `TO:` and the path. Never taken: a path without brackets, octets outside printable ASCII.
+
+use super::reply::{self, Reply, syntax};
+use super::verbs::Verb;
+use common::address::{Address, AddressError, Domain, ForwardPath, ReversePath, parse_path};
+use spool::envelope::Body;
+
+/// Longest name taken from HELO or EHLO, in octets (RFC 5321 4.5.3.1.2).
+const MAX_HELLO: usize = 255;
+
+const MAIL_SYNTAX: Reply = syntax("Syntax: MAIL FROM:<address>");
+const RCPT_SYNTAX: Reply = syntax("Syntax: RCPT TO:<address>");
+const BAD_SENDER: Reply = Reply::fixed(501, (5, 1, 7), "Bad sender address syntax");
+const BAD_RECIPIENT: Reply = Reply::fixed(501, (5, 1, 3), "Bad recipient address syntax");
+const BAD_SIZE: Reply = syntax("Bad message size syntax");
+
+/// A command that is well formed and offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `HELO name`.
+    Helo(String),
+    /// `EHLO name`.
+    Ehlo(String),
+    /// `MAIL FROM:<…>` with its parameters.
+    Mail {
+        /// The reverse-path; a bare local-part is completed with `mail_name`.
+        sender: ReversePath,
+        /// SIZE, in octets; saturated.
+        size: Option<u64>,
+        /// BODY.
+        body: Body,
+    },
+    /// `RCPT TO:<…>`.
+    Rcpt {
+        /// The forward-path; a bare local-part is completed with `mail_name`.
+        recipient: Address,
+        /// Was it `<postmaster>` without a domain (RFC 5321 4.5.1)?
+        bare_postmaster: bool,
+    },
+    /// `DATA`.
+    Data,
+    /// `RSET`.
+    Rset,
+    /// `NOOP`, with any argument.
+    Noop,
+    /// `VRFY` with something that could be an address or a user name; never looked up.
+    Vrfy(String),
+    /// `HELP`, with any argument.
+    Help,
+    /// `QUIT`.
+    Quit,
+}
+
+/// Splits a line at its first blank: the verb, and the rest without blanks around it.
+pub fn split(line: &[u8]) -> (&[u8], &[u8]) {
+    let line = line.trim_ascii();
+    let end = line.iter().position(|b| *b == b' ' || *b == b'\t').unwrap_or(line.len());
+    let (verb, rest) = line.split_at_checked(end).unwrap_or((line, b""));
+    (verb, rest.trim_ascii_start())
+}
+
+/// Reads the arguments of a verb that is offered; `None` for one that is not.
+pub fn parse(verb: Verb, args: &[u8], mail_name: &Domain) -> Option<Result<Command, Reply>> {
+    let args = match std::str::from_utf8(args) {
+        Ok(text) if text.bytes().all(|b| (32..127).contains(&b)) => text,
+        _ => return Some(Err(reply::BAD_CHARACTER)),
+    };
+    let alone = |command, usage| if args.is_empty() { Ok(command) } else { Err(syntax(usage)) };
+    Some(match verb {
+        Verb::Helo => hello(args, "Syntax: HELO hostname").map(Command::Helo),
+        Verb::Ehlo => hello(args, "Syntax: EHLO hostname").map(Command::Ehlo),
+        Verb::Mail => mail(args, mail_name),
+        Verb::Rcpt => rcpt(args, mail_name),
+        Verb::Data => alone(Command::Data, "Syntax: DATA"),
+        Verb::Rset => alone(Command::Rset, "Syntax: RSET"),
+        Verb::Noop => Ok(Command::Noop),
+        Verb::Vrfy => vrfy(args),
+        Verb::Help => Ok(Command::Help),
+        // Whoever wants to go may go.
+        Verb::Quit => Ok(Command::Quit),
+        Verb::NotOffered | Verb::Foreign => return None,
+    })
+}
+
+/// Checked loosely (RFC 5321 4.1.4): whatever is there is shown escaped, and nothing is decided by it.
+fn hello(args: &str, usage: &'static str) -> Result<String, Reply> {
+    if args.is_empty() || args.len() > MAX_HELLO { Err(syntax(usage)) } else { Ok(args.to_owned()) }
+}
+
+/// `KEYWORD:` and blanks, then the path and the parameters.
+fn path<'a>(args: &'a str, keyword: &str) -> Option<(&'a str, &'a str)> {
+    let (head, rest) = args.split_at_checked(keyword.len())?;
+    if !head.eq_ignore_ascii_case(keyword) {
+        return None;
+    }
+    parse_path(rest.trim_start()).ok()
+}
+
+fn parameters(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    text.split(' ').filter(|p| !p.is_empty()).map(|p| match p.split_once('=') {
+        Some((key, value)) => (key, Some(value)),
+        None => (p, None),
+    })
+}
+
+fn mail(args: &str, mail_name: &Domain) -> Result<Command, Reply> {
+    let (inner, rest) = path(args, "FROM:").ok_or(MAIL_SYNTAX)?;
+    let sender = ReversePath::from_path(inner, mail_name).map_err(|_| BAD_SENDER)?;
+    let mut size = None;
+    let mut body = None;
+    for (key, value) in parameters(rest) {
+        let option = || value.map_or(key.to_owned(), |value| format!("{key}={value}"));
+        if key.eq_ignore_ascii_case("SIZE") {
+            once(&mut size, key, octets(value)?)?;
+        } else if key.eq_ignore_ascii_case("BODY") {
+            let value = match value {
+                Some(value) if value.eq_ignore_ascii_case("7BIT") => Body::SevenBit,
+                Some(value) if value.eq_ignore_ascii_case("8BITMIME") => Body::EightBitMime,
+                _ => return Err(reply::unsupported_option(&option())),
+            };
+            once(&mut body, key, value)?;
+        } else {
+            return Err(reply::unsupported_option(&option()));
+        }
+    }
+    Ok(Command::Mail { sender, size, body: body.unwrap_or(Body::SevenBit) })
+}
+
+/// RFC 5321 4.1.1.11: a parameter stands once.
+fn once<T>(slot: &mut Option<T>, key: &str, value: T) -> Result<(), Reply> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Reply::new(
+            501,
+            common::status::EnhancedCode::new(5, 5, 4),
+            format!("Error: multiple {}= options", key.to_ascii_uppercase()),
+        )),
+    }
+}
+
+/// RFC 1870 6: up to 20 digits. More than 64 bits hold is more than any limit.
+fn octets(value: Option<&str>) -> Result<u64, Reply> {
+    let digits = value.filter(|v| (1..=20).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_digit()));
+    Ok(digits.ok_or(BAD_SIZE)?.parse().unwrap_or(u64::MAX))
+}
+
+fn rcpt(args: &str, mail_name: &Domain) -> Result<Command, Reply> {
+    let (inner, rest) = path(args, "TO:").ok_or(RCPT_SYNTAX)?;
+    let recipient =
+        ForwardPath::from_path(inner).and_then(|p| p.complete(mail_name)).map_err(|_| BAD_RECIPIENT)?;
+    if let Some(option) = rest.split(' ').find(|p| !p.is_empty()) {
+        return Err(reply::unsupported_option(option));
+    }
+    Ok(Command::Rcpt { recipient, bare_postmaster: inner.eq_ignore_ascii_case("postmaster") })
+}
+
+/// A user name or a mailbox, with or without brackets (RFC 5321 4.1.1.6, 3.5.1).
+fn vrfy(args: &str) -> Result<Command, Reply> {
+    if args.is_empty() {
+        return Err(syntax("Syntax: VRFY address"));
+    }
+    let check = || -> Result<(), AddressError> {
+        let inner = match parse_path(args) {
+            Ok((inner, "")) => inner,
+            _ => args,
+        };
+        ForwardPath::from_path(inner).map(|_| ())
+    };
+    check().map(|()| Command::Vrfy(args.to_owned())).map_err(|_| BAD_RECIPIENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::verbs;
+
+    /// A command line and what it means, in one line of text.
+    fn read(line: &[u8]) -> String {
+        let (word, args) = split(line);
+        let Some((_, rule)) = verbs::find(word) else { return "unknown".into() };
+        match parse(rule.verb, args, &"mail.example".parse().unwrap()) {
+            None => "not offered".into(),
+            Some(Err(reply)) => reply.to_string(),
+            Some(Ok(Command::Mail { sender, size, body })) => format!("mail {sender} {size:?} {body:?}"),
+            Some(Ok(Command::Rcpt { recipient, bare_postmaster })) => {
+                format!("rcpt {recipient} {bare_postmaster}")
+            }
+            Some(Ok(command)) => format!("{command:?}"),
+        }
+    }
+
+    #[test]
+    fn commands_are_read_by_the_grammar() {
+        let mail = "501 5.5.4 Syntax: MAIL FROM:<address>";
+        let rcpt = "501 5.5.4 Syntax: RCPT TO:<address>";
+        let sender = "501 5.1.7 Bad sender address syntax";
+        let recipient = "501 5.1.3 Bad recipient address syntax";
+        let size = "501 5.5.4 Bad message size syntax";
+        let long = format!("MAIL FROM:<{}@example.com>", "x".repeat(250));
+        for (line, expected) in [
+            ("HELO a.example", "Helo(\"a.example\")"),
+            ("ehlo [127.0.0.1]  ", "Ehlo(\"[127.0.0.1]\")"),
+            ("EHLO my pc", "Ehlo(\"my pc\")"),
+            ("HELO", "501 5.5.4 Syntax: HELO hostname"),
+            ("EHLO  ", "501 5.5.4 Syntax: EHLO hostname"),
+            ("EHLO a\x01", "501 5.5.2 Error: control or non-ASCII character in command"),
+            ("MAIL FROM:<a@b.example>", "mail a@b.example None SevenBit"),
+            ("mail from:<a@b.example>", "mail a@b.example None SevenBit"),
+            ("MAIL FROM: <a@b.example>  ", "mail a@b.example None SevenBit"),
+            ("MAIL FROM:<>", "mail  None SevenBit"),
+            ("MAIL FROM:<joe>", "mail joe@mail.example None SevenBit"),
+            ("MAIL FROM:<@x.example,@y.example:a@b.example>", "mail a@b.example None SevenBit"),
+            ("MAIL FROM:<\"a b\\\"c>\"@d.example> SIZE=1", "mail \"a b\\\"c>\"@d.example Some(1) SevenBit"),
+            ("MAIL FROM:<a@b> SIZE=0 BODY=8BITMIME", "mail a@b Some(0) EightBitMime"),
+            (
+                "MAIL FROM:<a@b> body=7bit size=20000000000000000000",
+                "mail a@b Some(18446744073709551615) SevenBit",
+            ),
+            ("MAIL FROM:<a@b> SIZE=", size),
+            ("MAIL FROM:<a@b> SIZE", size),
+            ("MAIL FROM:<a@b> SIZE=-1", size),
+            ("MAIL FROM:<a@b> SIZE=1x", size),
+            ("MAIL FROM:<a@b> SIZE=1 SIZE=2", "501 5.5.4 Error: multiple SIZE= options"),
+            ("MAIL FROM:<a@b> BODY=BINARYMIME", "555 5.5.4 Unsupported option: BODY=BINARYMIME"),
+            ("MAIL FROM:<a@b> SMTPUTF8", "555 5.5.4 Unsupported option: SMTPUTF8"),
+            ("MAIL FROM:<a@b> AUTH=<>", "555 5.5.4 Unsupported option: AUTH=<>"),
+            ("MAIL FROM:<a@b> RET=HDRS", "555 5.5.4 Unsupported option: RET=HDRS"),
+            ("MAIL", mail),
+            ("MAIL FROM", mail),
+            ("MAIL FROM:", mail),
+            ("MAIL FROM:a@b", mail),
+            ("MAIL FROM:<a@b", mail),
+            ("MAIL FROM:<a@b>x", mail),
+            ("MAIL TO:<a@b>", mail),
+            ("MAIL FROM:<a@>", sender),
+            ("MAIL FROM:<a..b@c>", sender),
+            ("MAIL FROM:<a b@c>", sender),
+            ("MAIL FROM:<a@b_.c-.example>", sender),
+            (&long, sender),
+            ("RCPT TO:<a@b.example>", "rcpt a@b.example false"),
+            ("RCPT TO:<joe>", "rcpt joe@mail.example false"),
+            ("RCPT TO:<Postmaster>", "rcpt Postmaster@mail.example true"),
+            ("RCPT TO:<postmaster@b>", "rcpt postmaster@b false"),
+            ("RCPT TO:<a%b@c>", "rcpt a%b@c false"),
+            ("RCPT TO:<a@[IPv6:::1]>", "rcpt a@[IPv6:::1] false"),
+            ("RCPT TO:<a@b> NOTIFY=NEVER", "555 5.5.4 Unsupported option: NOTIFY=NEVER"),
+            ("RCPT TO:<>", recipient),
+            ("RCPT TO:<@b>", recipient),
+            ("RCPT TO:<a@b@c>", recipient),
+            ("RCPT FROM:<a@b>", rcpt),
+            ("RCPT TO:", rcpt),
+            ("RCPT", rcpt),
+            ("DATA", "Data"),
+            ("DATA x", "501 5.5.4 Syntax: DATA"),
+            ("RSET", "Rset"),
+            ("RSET x", "501 5.5.4 Syntax: RSET"),
+            ("NOOP any thing", "Noop"),
+            ("VRFY joe", "Vrfy(\"joe\")"),
+            ("VRFY <joe@b>", "Vrfy(\"<joe@b>\")"),
+            ("VRFY", "501 5.5.4 Syntax: VRFY address"),
+            ("VRFY joe doe", recipient),
+            ("HELP me", "Help"),
+            ("QUIT now", "Quit"),
+            ("AUTH PLAIN", "not offered"),
+            ("GET / HTTP/1.1", "not offered"),
+            ("MAILFROM:<a@b>", "unknown"),
+            ("", "unknown"),
+        ] {
+            assert_eq!(read(line.as_bytes()), expected, "{line:?}");
+        }
+        assert_eq!(read(b"RCPT TO:<\xff@b>"), "501 5.5.2 Error: control or non-ASCII character in command");
+        assert_eq!(
+            read("MAIL FROM:<é@b>".as_bytes()),
+            "501 5.5.2 Error: control or non-ASCII character in command"
+        );
+    }
+}

@@ -1,0 +1,245 @@
+//! What each command does, once its line is whole (RFC 5321 4.1.1).
+
+use super::action::{Action, Answer, Hello, MessageStart, Question};
+use super::command::{self, Command};
+use super::data::Decoder;
+use super::header::HeaderScan;
+use super::reply::{self, Reply};
+use super::transaction::{Content, OVERSHOOT_LIMIT, Transaction};
+use super::verbs::{self, Stage, Verb};
+use super::{After, Asked, Phase, Session};
+use common::address::{Address, ReversePath};
+use common::text::printable_bytes;
+use spool::envelope::{Body, Recipient};
+use std::sync::Arc;
+
+/// How a command ended, when it was not refused.
+enum Done {
+    /// With this reply.
+    Reply(Reply),
+    /// With what was done already: a question, or several actions.
+    Silent,
+}
+
+impl Session {
+    /// Carries out one command line. `followed`: did more octets arrive with it?
+    pub(super) fn command(&mut self, line: &[u8], followed: bool) {
+        let (word, args) = command::split(line);
+        let found = verbs::find(word);
+        self.after = found.map_or(After::Unknown, |(verb, _)| After::Verb(verb));
+        self.tally.came(found.map(|(verb, _)| verb));
+        let Some((verb, rule)) = found else {
+            self.refuse(unknown(line));
+            return self.check_patience();
+        };
+        if rule.verb == Verb::Foreign {
+            self.warn(format!("non-SMTP command from {}: {}", self.client, printable_bytes(line, 100)));
+            return self.close(reply::NOT_SMTP);
+        }
+        if rule.verb == Verb::Data && followed {
+            // Were DATA refused, this content would be taken for commands.
+            self.info(format!("improper command pipelining after DATA from {}", self.client));
+            return self.close(reply::SYNCHRONIZATION);
+        }
+        match self.run(rule, args) {
+            Ok(Done::Reply(reply)) => {
+                self.tally.went_well(verb);
+                self.say(reply);
+            }
+            Ok(Done::Silent) => {}
+            Err(refusal) => self.refuse(refusal),
+        }
+        if rule.ends_group {
+            self.actions.push_back(Action::Flush);
+        }
+        self.check_patience();
+    }
+
+    fn run(&mut self, rule: &verbs::Rule, args: &[u8]) -> Result<Done, Reply> {
+        let stage = self.stage().unwrap_or(Stage::Fresh);
+        if let Some(refusal) = rule.refusal_in(stage) {
+            return Err(self.refusal_of_stage(rule.verb, refusal));
+        }
+        if args.contains(&b'\r') {
+            return Err(reply::BARE_CR);
+        }
+        let Some(command) = command::parse(rule.verb, args, &self.settings.mail_name) else {
+            return Err(reply::NOT_IMPLEMENTED);
+        };
+        match command? {
+            Command::Helo(name) => Ok(self.hello(name, false)),
+            Command::Ehlo(name) => Ok(self.hello(name, true)),
+            Command::Mail { sender, size, body } => self.mail(sender, size, body),
+            Command::Rcpt { recipient, bare_postmaster } => self.rcpt(recipient, bare_postmaster),
+            Command::Data => Ok(self.data()),
+            Command::Rset => {
+                self.phase = Phase::Idle;
+                Ok(Done::Reply(reply::OK))
+            }
+            Command::Noop => Ok(Done::Reply(reply::OK)),
+            Command::Vrfy(text) => {
+                let code = common::status::EnhancedCode::new(2, 0, 0);
+                Ok(Done::Reply(Reply::new(252, code, text)))
+            }
+            Command::Help => Ok(Done::Reply(reply::HELP)),
+            Command::Quit => {
+                if let After::Verb(verb) = self.after {
+                    self.tally.went_well(verb);
+                }
+                self.close(reply::BYE);
+                Ok(Done::Silent)
+            }
+        }
+    }
+
+    /// The table's refusal, but for DATA after recipients that were all refused: there the reason is another.
+    fn refusal_of_stage(&self, verb: Verb, refusal: &Reply) -> Reply {
+        match &self.phase {
+            Phase::Open(transaction) if verb == Verb::Data && transaction.refused > 0 => {
+                reply::NO_VALID_RECIPIENTS
+            }
+            _ => refusal.clone(),
+        }
+    }
+
+    /// RFC 5321 4.1.4: a greeting in the middle of a transaction ends it.
+    fn hello(&mut self, name: String, extended: bool) -> Done {
+        self.phase = Phase::Idle;
+        self.hello = Some(Arc::new(Hello { name, extended }));
+        let hostname = &self.settings.hostname;
+        if !extended {
+            return Done::Reply(Reply::plain(250, hostname.to_string().into()));
+        }
+        // RFC 1870 4: SIZE alone says that there is no limit.
+        let size = match self.settings.message_size_limit {
+            0 => "SIZE".to_owned(),
+            limit => format!("SIZE {limit}"),
+        };
+        let offer = format!("{hostname}\nPIPELINING\n{size}\n8BITMIME\nENHANCEDSTATUSCODES\nHELP");
+        Done::Reply(Reply::plain(250, offer.into()))
+    }
+
+    fn mail(&mut self, sender: ReversePath, size: Option<u64>, body: Body) -> Result<Done, Reply> {
+        let limit = self.settings.message_size_limit;
+        if limit > 0 && size.is_some_and(|size| size > limit) {
+            self.log_reject("MAIL", &reply::TOO_LARGE, Some(sender.to_string()), None);
+            return Err(reply::TOO_LARGE);
+        }
+        let transaction = Transaction::new(sender.clone(), body);
+        self.ask(Asked::Sender(Box::new(transaction)), Question::Sender { sender, size });
+        Ok(Done::Silent)
+    }
+
+    fn rcpt(&mut self, recipient: Address, bare_postmaster: bool) -> Result<Done, Reply> {
+        let Phase::Open(mut transaction) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            // The table has seen to it that this cannot be.
+            return Err(reply::NEED_MAIL);
+        };
+        let count = u32::try_from(transaction.recipients.len()).unwrap_or(u32::MAX);
+        if count >= self.settings.recipient_limit {
+            transaction.overshoot = transaction.overshoot.saturating_add(1);
+            let excused = transaction.overshoot <= OVERSHOOT_LIMIT;
+            self.phase = Phase::Open(transaction);
+            if excused {
+                self.say(reply::TOO_MANY_RECIPIENTS);
+                return Ok(Done::Silent);
+            }
+            return Err(reply::TOO_MANY_RECIPIENTS);
+        }
+        let question = Question::Recipient { recipient: recipient.clone(), bare_postmaster };
+        self.ask(Asked::Recipient(transaction, recipient), question);
+        Ok(Done::Silent)
+    }
+
+    fn data(&mut self) -> Done {
+        let Phase::Open(transaction) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+            return Done::Reply(reply::NEED_RCPT);
+        };
+        let Transaction { sender, body, recipients, .. } = *transaction;
+        let hello = self.hello.clone().unwrap_or_else(|| {
+            // MAIL is refused before HELO, so there is one.
+            Arc::new(Hello { name: String::new(), extended: false })
+        });
+        self.phase = Phase::Content(Box::new(Content {
+            sender: sender.clone(),
+            recipient: recipients.first().map(|r| r.original().clone()),
+            decoder: Decoder::default(),
+            header: HeaderScan::default(),
+            length: 0,
+            unwanted: None,
+            since_progress: 0,
+        }));
+        self.actions.push_back(Action::Begin(Box::new(MessageStart { sender, body, recipients, hello })));
+        self.say(reply::START_CONTENT);
+        Done::Silent
+    }
+
+    /// Goes on after a question.
+    pub(super) fn answered(&mut self, asked: Asked, answer: Answer) {
+        match asked {
+            Asked::Sender(transaction) => self.sender_answered(transaction, answer),
+            Asked::Recipient(transaction, recipient) => {
+                self.recipient_answered(transaction, recipient, answer);
+            }
+            Asked::Commit(content) => self.commit_answered(&content, answer),
+        }
+        self.check_patience();
+    }
+
+    fn sender_answered(&mut self, transaction: Box<Transaction>, answer: Answer) {
+        match answer {
+            Answer::Refused(reply) => {
+                self.phase = Phase::Idle;
+                self.log_reject("MAIL", &reply, Some(transaction.sender.to_string()), None);
+                self.refuse_by_class(reply);
+            }
+            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) => {
+                self.phase = Phase::Open(transaction);
+                self.accept(reply::SENDER_OK);
+            }
+        }
+    }
+
+    fn recipient_answered(&mut self, mut transaction: Box<Transaction>, recipient: Address, answer: Answer) {
+        match answer {
+            Answer::Refused(reply) => {
+                transaction.refused = transaction.refused.saturating_add(1);
+                let (from, to) = (transaction.sender.to_string(), recipient.to_string());
+                self.phase = Phase::Open(transaction);
+                self.log_reject("RCPT", &reply, Some(from), Some(to));
+                self.refuse_by_class(reply);
+            }
+            Answer::YesAs(recipient) => self.recipient_taken(transaction, recipient),
+            Answer::Yes | Answer::Queued(_) => self.recipient_taken(transaction, Recipient::new(recipient)),
+        }
+    }
+
+    fn recipient_taken(&mut self, mut transaction: Box<Transaction>, recipient: Recipient) {
+        transaction.add(recipient);
+        self.phase = Phase::Open(transaction);
+        self.accept(reply::RECIPIENT_OK);
+    }
+
+    /// The last command went well.
+    pub(super) fn accept(&mut self, reply: Reply) {
+        if let After::Verb(verb) = self.after {
+            self.tally.went_well(verb);
+        }
+        self.say(reply);
+    }
+
+    /// Our own trouble is not the client's error.
+    pub(super) fn refuse_by_class(&mut self, reply: Reply) {
+        if reply.code() < 500 { self.say(reply) } else { self.refuse(reply) }
+    }
+}
+
+fn unknown(line: &[u8]) -> Reply {
+    if line.trim_ascii().is_empty() {
+        reply::BAD_SYNTAX
+    } else if line.contains(&b'\r') {
+        reply::BARE_CR
+    } else {
+        reply::UNKNOWN_COMMAND
+    }
+}

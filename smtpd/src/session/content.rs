@@ -1,0 +1,115 @@
+//! Content on its way in: handed out piece by piece, watched for its limits, and answered after its end (RFC 5321 4.1.1.4).
+
+use super::action::{Action, Answer, Question};
+use super::reply;
+use super::transaction::{Content, HOP_LIMIT, Unwanted};
+use super::{After, Asked, Phase, Session, Taken};
+use common::config::BareNewlines;
+use common::time::Timestamp;
+
+/// The idle time-out is for so many octets of content.
+const PROGRESS: u64 = 1024;
+/// Unwanted content is read to its end, so that the client learns the reason, but not for ever: so many times the size limit, and
+/// at least the other figure, in octets.
+const DISCARD_FACTOR: u64 = 8;
+const DISCARD_AT_LEAST: u64 = 64 * 1024 * 1024;
+
+impl Session {
+    pub(super) fn receive_content<'a>(&mut self, input: &'a [u8], now: Timestamp) -> Taken<'a> {
+        let Phase::Content(mut content) = std::mem::replace(&mut self.phase, Phase::Closed) else {
+            return Taken { used: 0, content: b"" };
+        };
+        let piece = content.decoder.next(input);
+        content.since_progress = content.since_progress.saturating_add(piece.used.try_into().unwrap_or(0));
+        if content.since_progress >= PROGRESS || piece.ended {
+            content.since_progress = 0;
+            self.progress(now);
+        }
+        content.length = content.length.saturating_add(piece.content.len().try_into().unwrap_or(0));
+        if content.unwanted.is_none() {
+            content.header.see(piece.content);
+            content.unwanted = self.verdict(&content);
+            if content.unwanted.is_some() {
+                self.actions.push_back(Action::Discard);
+            }
+        }
+        let wanted = content.unwanted.is_none();
+        if piece.ended {
+            self.end_of_data(content);
+        } else if content.length > self.discard_limit() {
+            self.phase = Phase::Content(content);
+            self.log_end("too much content");
+            self.close(reply::closing(
+                (3, 4),
+                &self.settings.hostname,
+                "Error: message size exceeds fixed limit",
+            ));
+        } else {
+            self.phase = Phase::Content(content);
+        }
+        Taken { used: piece.used, content: if wanted { piece.content } else { b"" } }
+    }
+
+    fn verdict(&self, content: &Content) -> Option<Unwanted> {
+        let limit = self.settings.message_size_limit;
+        if let (Some(what), BareNewlines::Reject) =
+            (content.decoder.bare_newline(), self.settings.bare_newlines)
+        {
+            Some(Unwanted::Bare(what))
+        } else if limit > 0 && content.length > limit {
+            Some(Unwanted::TooLarge)
+        } else if content.header.hops() > HOP_LIMIT {
+            Some(Unwanted::TooManyHops)
+        } else {
+            None
+        }
+    }
+
+    fn discard_limit(&self) -> u64 {
+        match self.settings.message_size_limit {
+            0 => u64::MAX,
+            limit => limit.saturating_mul(DISCARD_FACTOR).max(DISCARD_AT_LEAST),
+        }
+    }
+
+    fn end_of_data(&mut self, content: Box<Content>) {
+        match content.unwanted {
+            None => {
+                let message_id = content.header.message_id();
+                self.ask(Asked::Commit(content), Question::Commit { message_id });
+            }
+            Some(unwanted) => {
+                self.phase = Phase::Idle;
+                let reply = unwanted.reply(&self.settings.hostname);
+                self.log_content_reject(&content, &reply);
+                self.after = After::EndOfMessage;
+                self.refuse(reply);
+                self.actions.push_back(Action::Flush);
+                self.check_patience();
+            }
+        }
+    }
+
+    pub(super) fn commit_answered(&mut self, content: &Content, answer: Answer) {
+        self.phase = Phase::Idle;
+        match answer {
+            Answer::Queued(id) => {
+                self.tally.forgive();
+                self.accept(reply::queued(id));
+            }
+            Answer::Refused(reply) => {
+                self.log_content_reject(content, &reply);
+                self.refuse_by_class(reply);
+            }
+            // Without an ID there is no message.
+            Answer::Yes | Answer::YesAs(_) => self.say(reply::WRITE_ERROR),
+        }
+        self.after = After::EndOfMessage;
+        self.actions.push_back(Action::Flush);
+    }
+
+    fn log_content_reject(&mut self, content: &Content, reply: &reply::Reply) {
+        let recipient = content.recipient.as_ref().map(ToString::to_string);
+        self.log_reject("END-OF-MESSAGE", reply, Some(content.sender.to_string()), recipient);
+    }
+}

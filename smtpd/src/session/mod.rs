@@ -1,0 +1,341 @@
+//! The SMTP server's side of a session (RFC 5321), without sockets, files, tables or clock.
+//!
+//! A driver feeds it ([`Session::receive`], [`Session::answer`], [`Session::expire`], [`Session::lost`]) and carries out what it says
+//! ([`Session::next_action`], content from `receive`). It promises: every command line gets exactly one reply, in order; `250` after the
+//! end of data only after [`Answer::Queued`]; memory bounded whatever arrives (one command line, the recipients of one transaction, the
+//! start of one header line); no input panics it. It never decides who may send what to whom: those are [`Question`]s.
+//!
+//! | file | rule |
+//! | --- | --- |
+//! | [`line`], [`command`], [`verbs`] | what a command is, and where it is allowed |
+//! | `commands` | what each command does |
+//! | [`data`], [`header`], `content` | content: its end, its line ends, its limits |
+//! | [`reply`], [`tally`] | the words; the counts |
+
+pub mod action;
+pub mod command;
+mod commands;
+mod content;
+pub mod data;
+pub mod header;
+pub mod line;
+pub mod reply;
+pub mod tally;
+pub mod transaction;
+pub mod verbs;
+
+pub use action::{Action, Answer, Client, Hello, MessageStart, Question, Settings, Severity, Token};
+
+use common::address::Address;
+use common::time::Timestamp;
+use line::{Line, LineReader};
+use reply::Reply;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tally::Tally;
+use transaction::{Content, Transaction};
+use verbs::Stage;
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    settings: Arc<Settings>,
+    client: Client,
+    hello: Option<Arc<Hello>>,
+    phase: Phase,
+    line: LineReader,
+    actions: VecDeque<Action>,
+    tally: Tally,
+    after: After,
+    token: u32,
+    deadline: Option<Timestamp>,
+}
+
+/// What the session is in the middle of.
+#[derive(Debug)]
+enum Phase {
+    /// Commands, no transaction.
+    Idle,
+    /// Commands, within a transaction.
+    Open(Box<Transaction>),
+    /// Waiting for the driver.
+    Asked(Asked),
+    /// Content.
+    Content(Box<Content>),
+    /// Over.
+    Closed,
+}
+
+/// What the session waits to be told.
+#[derive(Debug)]
+enum Asked {
+    Sender(Box<Transaction>),
+    Recipient(Box<Transaction>, Address),
+    Commit(Box<Content>),
+}
+
+/// The last thing that a client did, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    Connect,
+    Verb(usize),
+    Unknown,
+    EndOfMessage,
+}
+
+impl After {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "CONNECT",
+            Self::Verb(verb) => verbs::TABLE.get(verb).map_or("UNKNOWN", |rule| rule.name),
+            Self::Unknown => "UNKNOWN",
+            Self::EndOfMessage => "END-OF-MESSAGE",
+        }
+    }
+}
+
+/// What [`Session::receive`] made of some input.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Taken<'a> {
+    /// Octets that are done with. 0 with an empty `content` means: carry out the actions first.
+    pub used: usize,
+    /// The next part of the message begun; may be empty.
+    pub content: &'a [u8],
+}
+
+// Inputs.
+impl Session {
+    /// A new connection; the greeting is its first action. Clock values here and below only need to agree with each other, and should not
+    /// jump when the wall clock is set.
+    pub fn new(settings: Arc<Settings>, client: Client, now: Timestamp) -> Self {
+        let mut session = Self {
+            settings,
+            client,
+            hello: None,
+            phase: Phase::Idle,
+            line: LineReader::default(),
+            actions: VecDeque::new(),
+            tally: Tally::default(),
+            after: After::Connect,
+            token: 0,
+            deadline: None,
+        };
+        session.info(format!("connect from {}", session.client));
+        session.say(reply::greeting(&session.settings.hostname));
+        session.actions.push_back(Action::Flush);
+        session.progress(now);
+        session
+    }
+
+    /// Takes octets from the client: one command line, or one piece of content. Call it again with the rest, carrying out the actions
+    /// in between, until all is used. Content is lent from `input`.
+    pub fn receive<'a>(&mut self, input: &'a [u8], now: Timestamp) -> Taken<'a> {
+        match self.phase {
+            Phase::Idle | Phase::Open(_) => Taken { used: self.receive_line(input, now), content: b"" },
+            Phase::Content(_) => self.receive_content(input, now),
+            Phase::Asked(_) => Taken { used: 0, content: b"" },
+            Phase::Closed => Taken { used: input.len(), content: b"" },
+        }
+    }
+
+    /// Answers the question that was asked with `token`. An answer to anything else is ignored.
+    pub fn answer(&mut self, token: Token, answer: Answer, now: Timestamp) {
+        if token != Token(self.token) {
+            return;
+        }
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Asked(asked) => {
+                self.progress(now);
+                self.answered(asked, answer);
+            }
+            other => self.phase = other,
+        }
+    }
+
+    /// Ends the session with 421 when its deadline has passed.
+    pub fn expire(&mut self, now: Timestamp) {
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            self.log_end("timeout");
+            self.close(reply::closing((4, 2), &self.settings.hostname, "Error: timeout exceeded"));
+        }
+    }
+
+    /// The connection is gone.
+    pub fn lost(&mut self) {
+        if !matches!(self.phase, Phase::Closed) {
+            self.log_end("lost connection");
+            self.finish();
+        }
+    }
+
+    /// The server goes down. Ends the session with 421 and gives `true`; gives `false` while content is on its way or an answer is
+    /// awaited, unless `at_once`. (An answer that is awaited always comes first: a message being committed is acknowledged.)
+    pub fn shut_down(&mut self, at_once: bool) -> bool {
+        match self.phase {
+            Phase::Closed => true,
+            Phase::Asked(_) => false,
+            Phase::Content(_) if !at_once => false,
+            _ => {
+                self.close(reply::closing((3, 2), &self.settings.hostname, "Service shutting down"));
+                true
+            }
+        }
+    }
+}
+
+// Outputs.
+impl Session {
+    /// The next thing to do.
+    pub fn next_action(&mut self) -> Option<Action> {
+        let action = self.actions.pop_front();
+        if self.actions.is_empty() {
+            // Thousands of sessions wait at the same time; what they hold while idle counts.
+            self.actions.shrink_to(4);
+        }
+        action
+    }
+
+    /// When to call [`Session::expire`]; `None` while an answer is awaited and after the end.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.deadline
+    }
+
+    /// Is it over? (Actions may still be waiting.)
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// Who is at the other end.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// How far the dialogue is; `None` while content or an answer is awaited, and after the end.
+    pub fn stage(&self) -> Option<Stage> {
+        match &self.phase {
+            Phase::Idle if self.hello.is_none() => Some(Stage::Fresh),
+            Phase::Idle => Some(Stage::Greeted),
+            Phase::Open(transaction) if transaction.recipients.is_empty() => Some(Stage::Sender),
+            Phase::Open(_) => Some(Stage::Recipients),
+            Phase::Asked(_) | Phase::Content(_) | Phase::Closed => None,
+        }
+    }
+}
+
+// What all parts use.
+impl Session {
+    fn receive_line(&mut self, input: &[u8], now: Timestamp) -> usize {
+        let mut reader = std::mem::take(&mut self.line);
+        let (used, line) = reader.take(input);
+        if line != Line::Partial {
+            self.progress(now);
+        }
+        match line {
+            Line::Partial => {}
+            Line::Whole(line) => {
+                self.command(line, used < input.len());
+                reader.release();
+            }
+            Line::TooLong => {
+                self.after = After::Unknown;
+                self.tally.came(None);
+                self.refuse(reply::LINE_TOO_LONG);
+            }
+            Line::BareLf => {
+                self.after = After::Unknown;
+                self.warn(format!("bare <LF> in a command line from {}", self.client));
+                self.close(reply::bare_newline(521, &self.settings.hostname, "LF"));
+            }
+        }
+        self.line = reader;
+        used
+    }
+
+    fn progress(&mut self, now: Timestamp) {
+        self.deadline = Some(now.after(self.settings.idle_timeout));
+    }
+
+    fn ask(&mut self, asked: Asked, question: Question) {
+        self.token = self.token.wrapping_add(1);
+        self.phase = Phase::Asked(asked);
+        self.deadline = None;
+        self.actions.push_back(Action::Ask(Token(self.token), question));
+    }
+
+    fn say(&mut self, reply: Reply) {
+        self.actions.push_back(Action::Reply(reply));
+    }
+
+    /// A reply to a mistake of the client's; too many of them end the session.
+    fn refuse(&mut self, reply: Reply) {
+        self.say(reply);
+        self.tally.error();
+    }
+
+    /// After each command: has the client gone too far?
+    fn check_patience(&mut self) {
+        if self.tally.is_over() && !self.is_closed() {
+            self.log_end("too many errors");
+            self.close(reply::closing((7, 0), &self.settings.hostname, "Error: too many errors"));
+        }
+    }
+
+    fn info(&mut self, line: String) {
+        self.actions.push_back(Action::Log(Severity::Info, line));
+    }
+
+    fn warn(&mut self, line: String) {
+        self.actions.push_back(Action::Log(Severity::Warning, line));
+    }
+
+    /// `NOQUEUE: reject: RCPT from …`: Postfix's form, which log tools read.
+    fn log_reject(&mut self, what: &str, reply: &Reply, sender: Option<String>, recipient: Option<String>) {
+        let mut line = format!("NOQUEUE: reject: {what} from {}: {reply};", self.client);
+        for (key, value) in [("from", sender), ("to", recipient)] {
+            if let Some(value) = value {
+                line.push_str(&format!(" {key}=<{value}>"));
+            }
+        }
+        if let Some(hello) = &self.hello {
+            line.push_str(&format!(" proto={} helo=<{}>", hello.protocol(), hello.name));
+        }
+        self.info(line);
+    }
+
+    /// `lost connection after RCPT from …`.
+    fn log_end(&mut self, what: &str) {
+        let after = self.after.name();
+        let line = match &self.phase {
+            Phase::Content(content) => {
+                format!("{what} after {after} ({} bytes) from {}", content.length, self.client)
+            }
+            _ => format!("{what} after {after} from {}", self.client),
+        };
+        self.info(line);
+    }
+
+    /// Says a last word, then ends.
+    fn close(&mut self, last: Reply) {
+        self.say(last);
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Closed);
+        let begun = match &phase {
+            Phase::Content(content) => content.unwanted.is_none(),
+            Phase::Asked(Asked::Commit(_)) => true,
+            _ => false,
+        };
+        if begun {
+            self.actions.push_back(Action::Discard);
+        }
+        self.deadline = None;
+        self.info(format!("disconnect from {}{}", self.client, self.tally));
+        self.actions.push_back(Action::Close);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! Replies: three digits, an enhanced status code, text (RFC 5321 4.2, RFC 2034).
+//!
+//! A reply is a value until the driver writes it; writing makes every octet printable, so nothing that a client said can
+//! end a line early or start a second one. The fixed texts stand in `doc`'s table of words on the wire; where that is
+//! silent they are Postfix's.
+
+use common::address::Domain;
+use common::status::EnhancedCode;
+use common::text::printable;
+use std::borrow::Cow;
+use std::fmt;
+
+/// Longest text of one line of a reply, in octets: with code and line end within the 512 of RFC 5321 4.5.3.1.5.
+const MAX_TEXT: usize = 480;
+
+/// One reply; several lines are separated by `\n` in `text`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    code: u16,
+    enhanced: Option<EnhancedCode>,
+    text: Cow<'static, str>,
+}
+
+impl Reply {
+    /// A reply with a fixed text.
+    pub const fn fixed(code: u16, enhanced: (u8, u16, u16), text: &'static str) -> Self {
+        let (class, subject, detail) = enhanced;
+        Self { code, enhanced: Some(EnhancedCode::new(class, subject, detail)), text: Cow::Borrowed(text) }
+    }
+
+    /// A reply with a made text.
+    pub fn new(code: u16, enhanced: EnhancedCode, text: String) -> Self {
+        Self { code, enhanced: Some(enhanced), text: Cow::Owned(text) }
+    }
+
+    /// A reply without an enhanced code: the greeting, HELO, EHLO and 354 have none (RFC 2034 4).
+    pub const fn plain(code: u16, text: Cow<'static, str>) -> Self {
+        Self { code, enhanced: None, text }
+    }
+
+    /// The three digits.
+    pub fn code(&self) -> u16 {
+        self.code
+    }
+
+    /// Is it a refusal, for now or for good?
+    pub fn is_error(&self) -> bool {
+        self.code >= 400
+    }
+
+    /// Appends the wire form: every line with its code, CRLF at its end.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        let mut lines = self.text.split('\n').peekable();
+        while let Some(line) = lines.next() {
+            let separator = if lines.peek().is_some() { '-' } else { ' ' };
+            out.extend_from_slice(format!("{}{separator}", self.code).as_bytes());
+            if let Some(enhanced) = self.enhanced {
+                out.extend_from_slice(format!("{enhanced} ").as_bytes());
+            }
+            out.extend_from_slice(printable(line, MAX_TEXT).as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// As in a log line: `554 5.7.1 text`.
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.code)?;
+        if let Some(enhanced) = self.enhanced {
+            write!(f, "{enhanced} ")?;
+        }
+        f.write_str(&printable(&self.text, MAX_TEXT))
+    }
+}
+
+/// NOOP, RSET.
+pub const OK: Reply = Reply::fixed(250, (2, 0, 0), "Ok");
+/// MAIL accepted.
+pub const SENDER_OK: Reply = Reply::fixed(250, (2, 1, 0), "Ok");
+/// RCPT accepted.
+pub const RECIPIENT_OK: Reply = Reply::fixed(250, (2, 1, 5), "Ok");
+/// QUIT.
+pub const BYE: Reply = Reply::fixed(221, (2, 0, 0), "Bye");
+/// DATA: go on.
+pub const START_CONTENT: Reply = Reply::plain(354, Cow::Borrowed("End data with <CR><LF>.<CR><LF>"));
+/// HELP.
+pub const HELP: Reply =
+    Reply::fixed(214, (2, 0, 0), "Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\nSee RFC 5321");
+/// MAIL too early.
+pub const HELLO_FIRST: Reply = Reply::fixed(503, (5, 5, 1), "Error: send HELO/EHLO first");
+/// MAIL within a transaction.
+pub const NESTED_MAIL: Reply = Reply::fixed(503, (5, 5, 1), "Error: nested MAIL command");
+/// RCPT too early.
+pub const NEED_MAIL: Reply = Reply::fixed(503, (5, 5, 1), "Error: need MAIL command");
+/// DATA too early.
+pub const NEED_RCPT: Reply = Reply::fixed(503, (5, 5, 1), "Error: need RCPT command");
+/// DATA after all recipients were refused.
+pub const NO_VALID_RECIPIENTS: Reply = Reply::fixed(554, (5, 5, 1), "Error: no valid recipients");
+/// A verb that we know but do not offer.
+pub const NOT_IMPLEMENTED: Reply = Reply::fixed(502, (5, 5, 1), "Error: command not implemented");
+/// A verb that nobody knows.
+pub const UNKNOWN_COMMAND: Reply = Reply::fixed(500, (5, 5, 2), "Error: command not recognized");
+/// An empty command line.
+pub const BAD_SYNTAX: Reply = Reply::fixed(500, (5, 5, 2), "Error: bad syntax");
+/// A command line over the limit.
+pub const LINE_TOO_LONG: Reply = Reply::fixed(500, (5, 5, 2), "Line too long");
+/// A carriage return inside a command line.
+pub const BARE_CR: Reply = Reply::fixed(500, (5, 5, 2), "Error: bare <CR> received");
+/// Octets in a command that neither names nor addresses have.
+pub const BAD_CHARACTER: Reply =
+    Reply::fixed(501, (5, 5, 2), "Error: control or non-ASCII character in command");
+/// Content that came in the same packet as DATA (RFC 2920 3.1).
+pub const SYNCHRONIZATION: Reply = Reply::fixed(554, (5, 5, 0), "Error: SMTP protocol synchronization");
+/// A browser or proxy speaks.
+pub const NOT_SMTP: Reply = Reply::fixed(221, (2, 7, 0), "Error: I can break rules, too. Goodbye.");
+/// The size limit, at MAIL and after the end of data.
+pub const TOO_LARGE: Reply = Reply::fixed(552, (5, 3, 4), "Message size exceeds fixed limit");
+/// No room in the queue.
+pub const NO_SPACE: Reply = Reply::fixed(452, (4, 3, 1), "Insufficient system storage");
+/// The queue file could not be written for another reason.
+pub const WRITE_ERROR: Reply = Reply::fixed(451, (4, 3, 0), "Error: queue file write error");
+/// The recipient limit.
+pub const TOO_MANY_RECIPIENTS: Reply = Reply::fixed(452, (4, 5, 3), "Error: too many recipients");
+/// More `Received` lines than a sane way has.
+pub const TOO_MANY_HOPS: Reply = Reply::fixed(554, (5, 4, 6), "Error: too many hops");
+
+const fn code(class: u8, subject: u16, detail: u16) -> EnhancedCode {
+    EnhancedCode::new(class, subject, detail)
+}
+
+/// `220`.
+pub fn greeting(hostname: &Domain) -> Reply {
+    Reply::plain(220, Cow::Owned(format!("{hostname} ESMTP Ironpost")))
+}
+
+/// `421`: the session ends. `enhanced` and `text` say why.
+pub fn closing(enhanced: (u16, u16), hostname: &Domain, text: &str) -> Reply {
+    Reply::new(421, code(4, enhanced.0, enhanced.1), format!("{hostname} {text}"))
+}
+
+/// A bare LF in a command (`521`: the session ends) or a bare LF or CR in content (`550`).
+pub fn bare_newline(status: u16, hostname: &Domain, what: &str) -> Reply {
+    Reply::new(status, code(5, 5, 2), format!("{hostname} Error: bare <{what}> received"))
+}
+
+/// `501 5.5.4 Syntax: …`.
+pub const fn syntax(usage: &'static str) -> Reply {
+    Reply::fixed(501, (5, 5, 4), usage)
+}
+
+/// `555 5.5.4`: a parameter of MAIL or RCPT that we do not offer.
+pub fn unsupported_option(option: &str) -> Reply {
+    Reply::new(555, code(5, 5, 4), format!("Unsupported option: {}", printable(option, 100)))
+}
+
+/// `250 2.0.0 Ok: queued as ID`.
+pub fn queued(id: impl fmt::Display) -> Reply {
+    Reply::new(250, code(2, 0, 0), format!("Ok: queued as {id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_on_the_wire() {
+        let host: Domain = "mail.example".parse().unwrap();
+        for (reply, wire) in [
+            (OK, "250 2.0.0 Ok\r\n".to_owned()),
+            (HELP, "214-2.0.0 Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\r\n214 2.0.0 See RFC 5321\r\n".into()),
+            (START_CONTENT, "354 End data with <CR><LF>.<CR><LF>\r\n".into()),
+            (greeting(&host), "220 mail.example ESMTP Ironpost\r\n".into()),
+            (closing((4, 2), &host, "Error: x"), "421 4.4.2 mail.example Error: x\r\n".into()),
+            (unsupported_option("X\r\n250 "), "555 5.5.4 Unsupported option: X\\x0d\\x0a250 \r\n".into()),
+            (Reply::new(550, code(5, 1, 1), "x".repeat(600)), format!("550 5.1.1 {}\r\n", "x".repeat(480))),
+        ] {
+            let mut out = Vec::new();
+            reply.write_to(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), wire);
+        }
+    }
+}

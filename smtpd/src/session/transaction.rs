@@ -1,0 +1,86 @@
+//! A mail transaction: exists only from an accepted MAIL to the end of data; RSET, EHLO and the end of the session drop it whole, so nothing
+//! of it can be left over.
+
+use super::data::Decoder;
+use super::header::HeaderScan;
+use super::reply::{self, Reply};
+use common::address::{Address, ReversePath};
+use spool::envelope::{Body, Recipient};
+use std::collections::HashSet;
+
+/// `Received` fields that a message may have (RFC 5321 6.3 asks for at least 100 to be possible or a lower, configured limit; Postfix has 50).
+pub const HOP_LIMIT: u32 = 50;
+/// Recipients over the limit that are refused without counting as errors: a client with a long list does nothing wrong
+/// (RFC 5321 4.5.3.1.10).
+pub const OVERSHOOT_LIMIT: u32 = 1000;
+
+/// Between MAIL and DATA.
+#[derive(Debug)]
+pub struct Transaction {
+    /// The reverse-path.
+    pub sender: ReversePath,
+    /// The BODY parameter.
+    pub body: Body,
+    /// Accepted, each once.
+    pub recipients: Vec<Recipient>,
+    /// Recipients refused so far.
+    pub refused: u32,
+    /// Recipients beyond the limit so far.
+    pub overshoot: u32,
+    known: HashSet<Address>,
+}
+
+impl Transaction {
+    /// After MAIL.
+    pub fn new(sender: ReversePath, body: Body) -> Self {
+        Self { sender, body, recipients: Vec::new(), refused: 0, overshoot: 0, known: HashSet::new() }
+    }
+
+    /// Adds a recipient, unless it is there already.
+    pub fn add(&mut self, recipient: Recipient) {
+        if self.known.insert(recipient.address.clone()) {
+            self.recipients.push(recipient);
+        }
+    }
+}
+
+/// Why content is no longer wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unwanted {
+    /// Over `message_size_limit`.
+    TooLarge,
+    /// More than [`HOP_LIMIT`] `Received` fields.
+    TooManyHops,
+    /// A bare `LF` or `CR`.
+    Bare(&'static str),
+}
+
+impl Unwanted {
+    /// The reply after the end of data.
+    pub fn reply(self, hostname: &common::address::Domain) -> Reply {
+        match self {
+            Self::TooLarge => reply::TOO_LARGE,
+            Self::TooManyHops => reply::TOO_MANY_HOPS,
+            Self::Bare(what) => reply::bare_newline(550, hostname, what),
+        }
+    }
+}
+
+/// Between DATA and the end of data.
+#[derive(Debug)]
+pub struct Content {
+    /// For the log.
+    pub sender: ReversePath,
+    /// The first recipient, for the log.
+    pub recipient: Option<Address>,
+    /// Transparency and the end of data.
+    pub decoder: Decoder,
+    /// What the header says.
+    pub header: HeaderScan,
+    /// Octets of content so far, unwanted ones too.
+    pub length: u64,
+    /// Set when the message will be refused; nothing is handed out any more.
+    pub unwanted: Option<Unwanted>,
+    /// Octets received since the deadline was last moved.
+    pub since_progress: u64,
+}

@@ -1,0 +1,118 @@
+//! The table of verbs: what each is allowed in, counts as, and does to a pipelining group. The rules of the session that concern
+//! one verb alone stand here and nowhere else.
+
+use super::reply::{HELLO_FIRST, NEED_MAIL, NEED_RCPT, NESTED_MAIL, Reply};
+
+/// How far the dialogue is, as far as verbs are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// No HELO or EHLO yet.
+    Fresh,
+    /// Greeted; no transaction.
+    Greeted,
+    /// MAIL was accepted, no recipient yet.
+    Sender,
+    /// At least one recipient was accepted.
+    Recipients,
+}
+
+/// All stages, in order.
+pub const STAGES: [Stage; 4] = [Stage::Fresh, Stage::Greeted, Stage::Sender, Stage::Recipients];
+
+/// What a verb does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// RFC 5321 4.1.1.1.
+    Helo,
+    /// RFC 5321 4.1.1.1.
+    Ehlo,
+    /// RFC 5321 4.1.1.2.
+    Mail,
+    /// RFC 5321 4.1.1.3.
+    Rcpt,
+    /// RFC 5321 4.1.1.4.
+    Data,
+    /// RFC 5321 4.1.1.5.
+    Rset,
+    /// RFC 5321 4.1.1.9.
+    Noop,
+    /// RFC 5321 4.1.1.6.
+    Vrfy,
+    /// RFC 5321 4.1.1.8.
+    Help,
+    /// RFC 5321 4.1.1.10.
+    Quit,
+    /// Known to the world, not offered here: refused with 502.
+    NotOffered,
+    /// Another protocol's: the session ends.
+    Foreign,
+}
+
+/// One line of the table.
+#[derive(Debug)]
+pub struct Rule {
+    /// As on the wire, in upper case.
+    pub name: &'static str,
+    /// What it does.
+    pub verb: Verb,
+    /// What is answered instead, by stage; `None` where the verb is allowed.
+    pub refusal: [Option<&'static Reply>; 4],
+    /// Must it be the last of a pipelining group, so that its reply may not wait for company (RFC 2920 3.1, 3.2)?
+    pub ends_group: bool,
+    /// Does it count towards the limit of commands that carry no mail?
+    pub junk: bool,
+}
+
+impl Rule {
+    /// The refusal in this stage, if it is not allowed there.
+    pub fn refusal_in(&self, stage: Stage) -> Option<&'static Reply> {
+        STAGES.iter().zip(self.refusal).find(|(s, _)| **s == stage).and_then(|(_, refusal)| refusal)
+    }
+}
+
+const ANY: [Option<&Reply>; 4] = [None; 4];
+// In the order of STAGES.
+const MAIL_STAGES: [Option<&Reply>; 4] = [Some(&HELLO_FIRST), None, Some(&NESTED_MAIL), Some(&NESTED_MAIL)];
+const RCPT_STAGES: [Option<&Reply>; 4] = [Some(&NEED_MAIL), Some(&NEED_MAIL), None, None];
+const DATA_STAGES: [Option<&Reply>; 4] = [Some(&NEED_RCPT), Some(&NEED_RCPT), Some(&NEED_RCPT), None];
+
+const fn rule(
+    name: &'static str,
+    verb: Verb,
+    refusal: [Option<&'static Reply>; 4],
+    ends_group: bool,
+    junk: bool,
+) -> Rule {
+    Rule { name, verb, refusal, ends_group, junk }
+}
+
+/// The table, in the order in which the counts of a session are logged.
+#[rustfmt::skip]
+pub const TABLE: &[Rule] = &[
+    //   name        does               refused       ends    junk
+    //                                  in stages     group
+    rule("HELO",     Verb::Helo,        ANY,          true,   true),
+    rule("EHLO",     Verb::Ehlo,        ANY,          true,   true),
+    rule("STARTTLS", Verb::NotOffered,  ANY,          true,   false),
+    rule("AUTH",     Verb::NotOffered,  ANY,          true,   false),
+    rule("MAIL",     Verb::Mail,        MAIL_STAGES,  false,  false),
+    rule("RCPT",     Verb::Rcpt,        RCPT_STAGES,  false,  false),
+    rule("DATA",     Verb::Data,        DATA_STAGES,  true,   false),
+    rule("BDAT",     Verb::NotOffered,  ANY,          true,   false),
+    rule("RSET",     Verb::Rset,        ANY,          false,  true),
+    rule("NOOP",     Verb::Noop,        ANY,          true,   true),
+    rule("VRFY",     Verb::Vrfy,        ANY,          true,   true),
+    rule("EXPN",     Verb::NotOffered,  ANY,          true,   false),
+    rule("ETRN",     Verb::NotOffered,  ANY,          true,   false),
+    rule("TURN",     Verb::NotOffered,  ANY,          true,   false),
+    rule("HELP",     Verb::Help,        ANY,          true,   true),
+    rule("QUIT",     Verb::Quit,        ANY,          true,   false),
+    rule("GET",      Verb::Foreign,     ANY,          true,   false),
+    rule("POST",     Verb::Foreign,     ANY,          true,   false),
+    rule("CONNECT",  Verb::Foreign,     ANY,          true,   false),
+];
+
+/// The rule of a verb, in any case of letters.
+pub fn find(name: &[u8]) -> Option<(usize, &'static Rule)> {
+    TABLE.iter().enumerate().find(|(_, rule)| rule.name.as_bytes().eq_ignore_ascii_case(name))
+}
