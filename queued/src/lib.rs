@@ -1,1 +1,5 @@
-//! queued
+//! Ironpost's queue manager.
+
+pub mod bounce;
+pub mod message;
+pub mod scheduler;

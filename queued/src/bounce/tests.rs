@@ -1,0 +1,122 @@
+//! Notifications, word for word.
+
+use super::*;
+use common::status::EnhancedCode;
+
+fn status(text: &str, remote: Option<&str>, reply: Option<&str>) -> Status {
+    let mut status = Status::local(EnhancedCode::new(5, 1, 1), text);
+    status.remote = remote.map(str::to_owned);
+    status.reply = reply.map(str::to_owned);
+    status
+}
+
+fn with<R>(
+    kind: Kind,
+    failures: &[Failure<'_>],
+    original: &[u8],
+    check: impl FnOnce(String, Body) -> R,
+) -> R {
+    let (bytes, body) = compose(&Notification {
+        kind,
+        hostname: &"mail.example.com".parse().unwrap(),
+        to: &"alice@example.com".parse().unwrap(),
+        id: QueueId::new(Timestamp(1_795_358_702_123_456), 12),
+        original_id: QueueId::new(Timestamp(1_795_358_000_000_000), 13),
+        arrived: Timestamp(1_795_358_000_000_000),
+        now: Timestamp(1_795_358_702_123_456),
+        failures,
+        original,
+    });
+    check(String::from_utf8_lossy(&bytes).into_owned(), body)
+}
+
+#[test]
+fn a_bounce_word_for_word() {
+    let (bob, list, carol) = (
+        "bob@example.net".parse().unwrap(),
+        "list@example.com".parse().unwrap(),
+        "carol@example.org".parse().unwrap(),
+    );
+    let remote = status(
+        "host mx.example.net[192.0.2.1]:25 said: 550 5.1.1 <bob@example.net>: no such user (in reply to RCPT TO command)",
+        Some("mx.example.net[192.0.2.1]:25"),
+        Some(
+            "550 5.1.1 <bob@example.net>: no such user here, and a few more words so that the line has to be folded",
+        ),
+    );
+    let own =
+        status("Host or domain name not found. Name service error for name=example.org type=MX", None, None);
+    let failures = [
+        Failure { address: &bob, original: None, status: &remote },
+        Failure { address: &carol, original: Some(&list), status: &own },
+    ];
+    let original =
+        b"Received: from a\r\n\tby b\r\nSubject: hello\r\nFrom: alice@example.com\r\n\r\nbody --=_\r\n";
+    with(Kind::Bounce, &failures, original, |text, body| {
+        assert_eq!(body, Body::SevenBit);
+        let arrived = Timestamp(1_795_358_000_000_000).rfc5322();
+        let now = Timestamp(1_795_358_702_123_456).rfc5322();
+        let id = QueueId::new(Timestamp(1_795_358_702_123_456), 12);
+        let expected = include_str!("../../tests/fixtures/bounce.eml")
+            .replace("NOW", &now)
+            .replace("ARRIVED", &arrived)
+            .replace("ORIGINAL-ID", QueueId::new(Timestamp(1_795_358_000_000_000), 13).as_str())
+            .replace("NEW-ID", id.as_str())
+            .replace('\n', "\r\n");
+        if text != expected {
+            println!("{}", text.replace('\r', ""));
+        }
+        assert_eq!(text, expected);
+    });
+}
+
+#[test]
+fn eight_bit_headers_are_declared() {
+    with(Kind::Bounce, &[], "Subject: é\r\n\r\n".as_bytes(), |text, body| {
+        assert_eq!(body, Body::EightBitMime);
+        assert_eq!(text.matches("Content-Transfer-Encoding: 8bit\r\n").count(), 2);
+        assert!(text.contains("Subject: é\r\n"));
+    });
+}
+
+#[test]
+fn a_double_bounce_says_so() {
+    with(Kind::DoubleBounce, &[], b"", |text, _| {
+        assert!(text.contains("Subject: Postmaster Copy: Undelivered Mail\r\n"));
+    });
+}
+
+#[test]
+fn hostile_texts_add_no_line_no_field_and_no_part() {
+    let bob = "\"--=_x\\\" Subject: x\"@example.net".parse().unwrap();
+    let long = status(&"x".repeat(3000), Some(&"y".repeat(3000)), Some(&"z ".repeat(500)));
+    let hostile = status("a\r\nSubject: evil\r\n\r\n--x", Some("unknown[192.0.2.9]:25"), None);
+    let failures = [
+        Failure { address: &bob, original: None, status: &long },
+        Failure { address: &bob, original: None, status: &hostile },
+    ];
+    let id = QueueId::new(Timestamp(1_795_358_702_123_456), 12);
+    let mut original = format!("X-A: --=_{id}\r\n--=_{id}--\r\nX-B: a\0b\rc\r\n").into_bytes();
+    original.extend_from_slice(b"X-Long: ");
+    original.extend(vec![b'q'; 5000]);
+    original.extend_from_slice(b"\r\n");
+    while original.len() < 3 * MAX_HEADER {
+        original.extend_from_slice(b"X-More: and more and more and more\r\n");
+    }
+    with(Kind::Bounce, &failures, &original, |text, _| {
+        assert!(text.len() < 2 * MAX_HEADER + 20_000, "{} octets", text.len());
+        let delimiter = format!("--=_{id}_");
+        let mut delimiters = 0;
+        for line in text.split_inclusive('\n') {
+            assert!(line.ends_with("\r\n") && line.len() <= 998, "{line:?}");
+            let line = line.trim_end_matches("\r\n");
+            assert!(!line.contains(['\r', '\0']), "{line:?}");
+            assert!(!line.starts_with("Subject: evil"));
+            delimiters += usize::from(line.starts_with(&delimiter));
+        }
+        assert_eq!(delimiters, 4);
+        assert!(text.contains("Remote-MTA: dns; [192.0.2.9]\r\n"));
+        assert_eq!(text.matches("\r\nSubject:").count(), 1);
+        assert!(text.contains("X-B: a?b?c\r\n"));
+    });
+}

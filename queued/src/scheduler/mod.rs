@@ -1,0 +1,565 @@
+//! The scheduler: which message is loaded when, which job goes to which worker, and when a message is tried again.
+//!
+//! A pure data structure: events go in with the time at which they happened, actions come out, and [`Scheduler::deadline`] says when it wants to be asked
+//! again. It does no I/O, starts no thread, reads no clock and draws no randomness but from the seed it was given, so that days of queue life are
+//! a unit test. It knows messages by their queue ID and recipients by their number, nothing of their content.
+//!
+//! It promises: at most `active_limit` messages are in memory, deferred ones at most half of it, and about `recipient_limit` recipients; every job that was queued ends in
+//! exactly one of answered, suspended or dropped; when a message's last job has ended, [`Action::Attempted`] comes once.
+//!
+//! | question | file |
+//! | --- | --- |
+//! | how is the retry time chosen | [`backoff`] |
+//! | how many jobs at once for a destination, and what when it is down | [`destinations`] |
+//! | who waits for what | [`waiting`] |
+
+pub mod backoff;
+pub mod destinations;
+pub mod waiting;
+
+use backoff::{Backoff, Jitter};
+use common::destination::Transport;
+use common::status::{EnhancedCode, Status};
+use common::time::Timestamp;
+use destinations::{Destinations, JobId, Lane};
+use spool::dispatch::MAX_RECIPIENTS;
+use spool::id::QueueId;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+use waiting::Waiting;
+
+/// Names a worker's connection.
+pub type WorkerId = u64;
+
+/// How long jobs wait for a worker when their transport has none, before they are deferred.
+pub const TRANSPORT_GRACE: Duration = Duration::from_secs(60);
+/// Most messages that are being read at once: the rest of the file work must not wait behind them.
+pub const MAX_LOADING: usize = 32;
+/// How often a job may come back from workers that died before it is deferred.
+const MAX_RETURNS: u8 = 2;
+
+/// What the administrator chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Pauses between attempts.
+    pub backoff: Backoff,
+    /// Most jobs at once for a lane.
+    pub concurrency: u32,
+    /// Most recipients in a job; at most [`MAX_RECIPIENTS`] are used.
+    pub recipients: u32,
+    /// Most messages in memory.
+    pub active_limit: usize,
+    /// Most recipients in memory, all messages together; passed by at most [`MAX_LOADING`] messages.
+    pub recipient_limit: usize,
+}
+
+impl Settings {
+    /// How long a lane is throttled: as long as the shortest retry, so that the message that met the failure can be the probe.
+    fn throttle_pause(&self) -> Duration {
+        self.backoff.first_retry / 10 * 9
+    }
+}
+
+/// Where a message's file lies while it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// `incoming/`: nobody has looked at it yet.
+    Incoming,
+    /// `active/`: left there by an earlier process, or just released.
+    Active,
+    /// `deferred/`: tried before. The time stands in the file's name.
+    Deferred(Timestamp),
+}
+
+/// A message's recipients for one lane, by number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// Where they go.
+    pub lane: Lane,
+    /// Who they are.
+    pub recipients: Vec<u32>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Bring this message into `active/` and read it; then say `loaded`, `postpone` or `forget`.
+    Load(QueueId, Source),
+    /// Hand this job to this worker.
+    Dispatch {
+        /// To whom.
+        worker: WorkerId,
+        /// Its number, to be repeated in `answered`.
+        job: JobId,
+        /// The message.
+        id: QueueId,
+        /// Where to.
+        lane: Lane,
+        /// For whom.
+        recipients: Vec<u32>,
+    },
+    /// These recipients are deferred without an attempt.
+    Suspend {
+        /// The message.
+        id: QueueId,
+        /// Who.
+        recipients: Vec<u32>,
+        /// Why.
+        reason: Status,
+    },
+    /// This worker need not go on with this job.
+    Cancel(WorkerId, JobId),
+    /// Every job of this attempt has ended; then say `defer` or `forget`.
+    Attempted(QueueId),
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Scheduler {
+    settings: Settings,
+    jitter: Jitter,
+    fresh: VecDeque<(QueueId, Source)>,
+    fresh_ids: HashSet<QueueId>,
+    waiting: Waiting,
+    active: HashMap<QueueId, Active>,
+    active_deferred: usize,
+    active_recipients: usize,
+    loading: usize,
+    fresh_turn: bool,
+    destinations: Destinations,
+    jobs: HashMap<JobId, Job>,
+    next_job: JobId,
+    workers: BTreeMap<WorkerId, Worker>,
+    without_worker: HashMap<Transport, Timestamp>,
+    started: Timestamp,
+    actions: VecDeque<Action>,
+}
+
+#[derive(Debug)]
+struct Active {
+    source: Source,
+    jobs: HashSet<JobId>,
+    /// How many recipients it has in memory, once it is loaded.
+    loaded: Option<usize>,
+    /// Earliest next attempt: the end of the pause of a throttled lane that it met.
+    not_before: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+struct Job {
+    id: QueueId,
+    lane: u64,
+    recipients: Vec<u32>,
+    worker: Option<WorkerId>,
+    returns: u8,
+    orphan: bool,
+}
+
+#[derive(Debug)]
+struct Worker {
+    transport: Transport,
+    capacity: usize,
+    jobs: HashSet<JobId>,
+}
+
+impl Scheduler {
+    /// An empty one. `seed` decides the jitter.
+    pub fn new(settings: Settings, seed: u64, now: Timestamp) -> Self {
+        Self {
+            settings,
+            jitter: Jitter::new(seed),
+            fresh: VecDeque::new(),
+            fresh_ids: HashSet::new(),
+            waiting: Waiting::default(),
+            active: HashMap::new(),
+            active_deferred: 0,
+            active_recipients: 0,
+            loading: 0,
+            fresh_turn: true,
+            destinations: Destinations::new(
+                settings.concurrency,
+                settings.throttle_pause(),
+                settings.backoff.max_retry,
+            ),
+            jobs: HashMap::new(),
+            next_job: 1,
+            workers: BTreeMap::new(),
+            without_worker: HashMap::new(),
+            started: now,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes over changed settings; what is under way goes on.
+    pub fn set(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.destinations.set_limits(
+            settings.concurrency,
+            settings.throttle_pause(),
+            settings.backoff.max_retry,
+        );
+    }
+
+    /// A message that wants to be loaded as soon as there is room. One that is known already is not taken twice.
+    pub fn arrived(&mut self, id: QueueId, source: Source) {
+        if !self.knows(id) {
+            self.fresh_ids.insert(id);
+            self.fresh.push_back((id, source));
+        }
+    }
+
+    /// A message that lies in `deferred/` until `due`.
+    pub fn deferred(&mut self, id: QueueId, due: Timestamp) {
+        if !self.knows(id) {
+            self.waiting.insert(id, Source::Deferred(due), due);
+        }
+    }
+
+    /// Is this message in memory or waiting?
+    pub fn knows(&self, id: QueueId) -> bool {
+        self.active.contains_key(&id) || self.fresh_ids.contains(&id) || self.waiting.contains(id)
+    }
+
+    /// A loaded message's recipients that want delivery by workers (none when there is nothing for workers to do), and how many it has in all.
+    pub fn loaded(&mut self, id: QueueId, recipients: usize, shares: Vec<Share>, now: Timestamp) {
+        let Some(active) = self.active.get_mut(&id).filter(|active| active.loaded.is_none()) else { return };
+        active.loaded = Some(recipients);
+        self.loading = self.loading.saturating_sub(1);
+        self.active_recipients += recipients;
+        let most =
+            usize::try_from(self.settings.recipients).unwrap_or(MAX_RECIPIENTS).clamp(1, MAX_RECIPIENTS);
+        for Share { lane, recipients } in shares {
+            let transport = lane.destination.transport;
+            if recipients.is_empty() {
+                continue;
+            }
+            if unavailable(&self.workers, &self.without_worker, self.started, transport, now) {
+                self.actions.push_back(Action::Suspend { id, recipients, reason: no_worker(transport) });
+                continue;
+            }
+            let number = self.destinations.number(lane);
+            if let Some(throttle) = self.destinations.throttle(number) {
+                let reason = suspended(&throttle.reason);
+                active.not_before = active.not_before.max(Some(throttle.until));
+                self.actions.push_back(Action::Suspend { id, recipients, reason });
+                continue;
+            }
+            for batch in recipients.chunks(most) {
+                let job = self.next_job;
+                self.next_job += 1;
+                let recipients = batch.to_vec();
+                self.jobs.insert(
+                    job,
+                    Job { id, lane: number, recipients, worker: None, returns: 0, orphan: false },
+                );
+                active.jobs.insert(job);
+                self.destinations.push(number, job);
+            }
+        }
+        self.check_attempted(id);
+    }
+
+    /// Loading failed for a reason that may pass: it is tried again at `due`.
+    pub fn postpone(&mut self, id: QueueId, source: Source, due: Timestamp) {
+        self.forget(id);
+        self.waiting.insert(id, source, due);
+    }
+
+    /// The message's attempt is over and its file lies in `deferred/`; when is it due again? `arrived` is when it was accepted.
+    pub fn next_attempt(&mut self, id: QueueId, arrived: Timestamp, now: Timestamp) -> Timestamp {
+        let due = self.settings.backoff.next_attempt(arrived, now, &mut self.jitter);
+        match self.active.get(&id).and_then(|active| active.not_before) {
+            // Not all at the same instant: within a tenth of the first pause behind it.
+            Some(end) if end >= due => {
+                let first = self.settings.backoff.first_retry;
+                end.after(self.jitter.around(first).saturating_sub(first / 10 * 9) / 2)
+            }
+            _ => due,
+        }
+    }
+
+    /// The message is not the scheduler's any more: done, deleted or held. Its jobs in hand are cancelled, the others dropped.
+    pub fn forget(&mut self, id: QueueId) {
+        self.waiting.remove(id);
+        if self.fresh_ids.remove(&id) {
+            self.fresh.retain(|(other, _)| *other != id);
+        }
+        let Some(active) = self.active.remove(&id) else { return };
+        if matches!(active.source, Source::Deferred(_)) {
+            self.active_deferred = self.active_deferred.saturating_sub(1);
+        }
+        match active.loaded {
+            Some(recipients) => self.active_recipients = self.active_recipients.saturating_sub(recipients),
+            None => self.loading = self.loading.saturating_sub(1),
+        }
+        for job in active.jobs {
+            match self.jobs.get_mut(&job) {
+                Some(Job { worker: Some(worker), orphan, .. }) => {
+                    *orphan = true;
+                    self.actions.push_back(Action::Cancel(*worker, job));
+                }
+                // A queued job's number stays in its lane and is skipped when its turn comes.
+                _ => {
+                    self.jobs.remove(&job);
+                }
+            }
+        }
+    }
+
+    /// A waiting message is to be tried now; `false` when none waits under this ID (it is being tried, or is not here).
+    pub fn retry(&mut self, id: QueueId, now: Timestamp) -> bool {
+        self.waiting.hurry(id, now)
+    }
+
+    /// A worker that can hold `capacity` jobs.
+    pub fn worker_came(&mut self, worker: WorkerId, transport: Transport, capacity: usize) {
+        self.without_worker.remove(&transport);
+        self.workers.insert(worker, Worker { transport, capacity: capacity.max(1), jobs: HashSet::new() });
+    }
+
+    /// A worker is gone: its jobs go to others, unless they have outlived several workers.
+    pub fn worker_went(&mut self, worker: WorkerId, now: Timestamp) {
+        let Some(gone) = self.workers.remove(&worker) else { return };
+        if !self.workers.values().any(|other| other.transport == gone.transport) {
+            self.without_worker.insert(gone.transport, now);
+        }
+        let mut jobs: Vec<JobId> = gone.jobs.into_iter().collect();
+        // Given back last to first, so that they stand in their old order at the head of their lanes.
+        jobs.sort_unstable_by(|a, b| b.cmp(a));
+        for number in jobs {
+            let Some(job) = self.jobs.get_mut(&number) else { continue };
+            job.worker = None;
+            job.returns = job.returns.saturating_add(1);
+            if job.orphan {
+                let lane = job.lane;
+                self.jobs.remove(&number);
+                self.destinations.dropped(lane, now);
+            } else if job.returns > MAX_RETURNS {
+                let (lane, reason) = (
+                    job.lane,
+                    Status::local(EnhancedCode::new(4, 3, 0), "delivery agent ended before it answered"),
+                );
+                self.destinations.dropped(lane, now);
+                self.suspend(number, reason);
+            } else {
+                self.destinations.give_back(job.lane, number);
+            }
+        }
+    }
+
+    /// A worker answered a job. `failure` is what it came to when the destination could not be reached. Gives the message and the recipients
+    /// that the answer is about; `None` for a job that this worker does not hold. A message that was forgotten meanwhile is named all the same.
+    pub fn answered(
+        &mut self,
+        worker: WorkerId,
+        job: JobId,
+        failure: Option<Status>,
+        now: Timestamp,
+    ) -> Option<(QueueId, Vec<u32>)> {
+        if !self.workers.get_mut(&worker)?.jobs.remove(&job) {
+            return None;
+        }
+        let done = self.jobs.remove(&job)?;
+        if done.orphan {
+            self.destinations.dropped(done.lane, now);
+            return Some((done.id, done.recipients));
+        }
+        let until = now.after(self.settings.throttle_pause());
+        let failed = failure.is_some();
+        for stopped in self.destinations.answered(done.lane, failure, now) {
+            let reason = self.destinations.throttle(done.lane).map(|throttle| suspended(&throttle.reason));
+            if let Some(reason) = reason {
+                self.suspend_until(stopped, reason, until);
+            }
+        }
+        if let Some(active) = self.active.get_mut(&done.id) {
+            active.jobs.remove(&job);
+            if failed && self.destinations.throttle(done.lane).is_some() {
+                active.not_before = active.not_before.max(Some(until));
+            }
+        }
+        self.check_attempted(done.id);
+        Some((done.id, done.recipients))
+    }
+
+    /// The next thing to do now; `None` when nothing is.
+    pub fn next_action(&mut self, now: Timestamp) -> Option<Action> {
+        self.expire(now);
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        self.dispatch(now).or_else(|| self.load(now))
+    }
+
+    /// When `next_action` may have something to do although nothing happened.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let load = if self.room_for_deferred() { self.waiting.first_due() } else { None };
+        let grace = self.waiting_transports().map(|(_, since)| since.after(TRANSPORT_GRACE)).min();
+        [load, grace, self.destinations.deadline()].into_iter().flatten().min()
+    }
+
+    /// Messages in memory.
+    pub fn active_len(&self) -> usize {
+        self.active.len()
+    }
+
+    /// Messages that wait for their time, or for room.
+    pub fn waiting_len(&self) -> usize {
+        self.waiting.len() + self.fresh_ids.len()
+    }
+
+    /// Jobs in the hands of workers.
+    pub fn in_hand(&self) -> usize {
+        self.workers.values().map(|worker| worker.jobs.len()).sum()
+    }
+
+    fn dispatch(&mut self, now: Timestamp) -> Option<Action> {
+        for transport in [Transport::Local, Transport::Smtp] {
+            let free = self
+                .workers
+                .iter()
+                .filter(|(_, worker)| worker.transport == transport && worker.jobs.len() < worker.capacity)
+                .max_by_key(|(_, worker)| worker.capacity - worker.jobs.len())
+                .map(|(id, _)| *id);
+            let Some(worker) = free else { continue };
+            while let Some((number, job)) = self.destinations.next_job(transport) {
+                // A job whose message was forgotten while it was queued.
+                let Some(entry) = self.jobs.get_mut(&job) else {
+                    self.destinations.dropped(number, now);
+                    continue;
+                };
+                let Some(lane) = self.destinations.lane(number).cloned() else { continue };
+                entry.worker = Some(worker);
+                if let Some(holder) = self.workers.get_mut(&worker) {
+                    holder.jobs.insert(job);
+                }
+                return Some(Action::Dispatch {
+                    worker,
+                    job,
+                    id: entry.id,
+                    lane,
+                    recipients: entry.recipients.clone(),
+                });
+            }
+        }
+        None
+    }
+
+    /// New mail and deferred mail take turns while both wait.
+    fn load(&mut self, now: Timestamp) -> Option<Action> {
+        if !self.room() {
+            return None;
+        }
+        let (id, source) = if self.fresh_turn {
+            self.pop_fresh().or_else(|| self.pop_due(now))
+        } else {
+            self.pop_due(now).or_else(|| self.pop_fresh())
+        }?;
+        self.fresh_turn = !self.fresh_turn;
+        if matches!(source, Source::Deferred(_)) {
+            self.active_deferred += 1;
+        }
+        self.loading += 1;
+        self.active.insert(id, Active { source, jobs: HashSet::new(), loaded: None, not_before: None });
+        Some(Action::Load(id, source))
+    }
+
+    fn pop_fresh(&mut self) -> Option<(QueueId, Source)> {
+        let (id, source) = self.fresh.pop_front()?;
+        self.fresh_ids.remove(&id);
+        Some((id, source))
+    }
+
+    fn pop_due(&mut self, now: Timestamp) -> Option<(QueueId, Source)> {
+        if self.room_for_deferred() { self.waiting.pop_due(now) } else { None }
+    }
+
+    fn room(&self) -> bool {
+        self.active.len() < self.settings.active_limit
+            && self.active_recipients < self.settings.recipient_limit
+            && self.loading < MAX_LOADING
+    }
+
+    fn room_for_deferred(&self) -> bool {
+        self.room() && self.active_deferred < self.settings.active_limit.div_ceil(2)
+    }
+
+    fn expire(&mut self, now: Timestamp) {
+        self.destinations.expire(now);
+        let over: Vec<Transport> = self
+            .waiting_transports()
+            .filter(|(_, since)| since.after(TRANSPORT_GRACE) <= now)
+            .map(|(transport, _)| transport)
+            .collect();
+        for transport in over {
+            for job in self.destinations.drain(transport, now) {
+                self.suspend(job, no_worker(transport));
+            }
+        }
+    }
+
+    /// Transports that have queued jobs but no worker, and since when.
+    fn waiting_transports(&self) -> impl Iterator<Item = (Transport, Timestamp)> {
+        [Transport::Local, Transport::Smtp].into_iter().filter_map(|transport| {
+            let since = without(&self.workers, &self.without_worker, self.started, transport)?;
+            self.destinations.has_jobs(transport).then_some((transport, since))
+        })
+    }
+
+    fn suspend_until(&mut self, job: JobId, reason: Status, until: Timestamp) {
+        if let Some(active) = self.jobs.get(&job).and_then(|entry| self.active.get_mut(&entry.id)) {
+            active.not_before = active.not_before.max(Some(until));
+        }
+        self.suspend(job, reason);
+    }
+
+    fn suspend(&mut self, job: JobId, reason: Status) {
+        let Some(entry) = self.jobs.remove(&job) else { return };
+        let Some(active) = self.active.get_mut(&entry.id) else { return };
+        active.jobs.remove(&job);
+        self.actions.push_back(Action::Suspend { id: entry.id, recipients: entry.recipients, reason });
+        self.check_attempted(entry.id);
+    }
+
+    fn check_attempted(&mut self, id: QueueId) {
+        if self.active.get(&id).is_some_and(|active| active.loaded.is_some() && active.jobs.is_empty()) {
+            self.actions.push_back(Action::Attempted(id));
+        }
+    }
+}
+
+/// Since when a transport has no worker; `None` when it has one.
+fn without(
+    workers: &BTreeMap<WorkerId, Worker>,
+    since: &HashMap<Transport, Timestamp>,
+    started: Timestamp,
+    transport: Transport,
+) -> Option<Timestamp> {
+    if workers.values().any(|worker| worker.transport == transport) {
+        return None;
+    }
+    Some(since.get(&transport).copied().unwrap_or(started))
+}
+
+fn unavailable(
+    workers: &BTreeMap<WorkerId, Worker>,
+    since: &HashMap<Transport, Timestamp>,
+    started: Timestamp,
+    transport: Transport,
+    now: Timestamp,
+) -> bool {
+    without(workers, since, started, transport).is_some_and(|since| since.after(TRANSPORT_GRACE) <= now)
+}
+
+fn no_worker(transport: Transport) -> Status {
+    Status::local(EnhancedCode::new(4, 3, 0), format!("mail transport unavailable: {}", transport.name()))
+}
+
+fn suspended(reason: &Status) -> Status {
+    let mut status = Status::local(reason.code, format!("delivery temporarily suspended: {}", reason.text));
+    status.remote.clone_from(&reason.remote);
+    status
+}
+
+#[cfg(test)]
+mod tests;
