@@ -4,12 +4,15 @@
 //! | --- | --- |
 //! | [`address`], [`destination`], [`status`], [`time`], [`text`], [`delays`] | the words of mail, parsed once into types |
 //! | [`config`] | `ironpost.toml` |
+//! | [`table`], [`aliases`], [`users`], [`tables`] | the text tables |
+//! | [`routing`] | address class, aliases, transport and nexthop |
 //! | [`codec`], [`packet`] | values as bytes; frames between daemons |
 //! | [`identity`], [`signals`], [`notify`], [`lifeline`], [`log`] | what a daemon does at its start and end, and says meanwhile |
 
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod aliases;
 pub mod codec;
 pub mod config;
 pub mod delays;
@@ -19,7 +22,11 @@ pub mod lifeline;
 pub mod log;
 pub mod notify;
 pub mod packet;
+pub mod routing;
 pub mod signals;
 pub mod status;
+pub mod table;
+pub mod tables;
 pub mod text;
 pub mod time;
+pub mod users;

@@ -13,7 +13,8 @@ pub enum Signal {
     Reload,
 }
 
-/// Calls `on_signal` for each signal, one at a time, on a thread of its own, from now until the process ends.
+/// Calls `on_signal` for each signal, one at a time, on a thread of its own, from now until the process ends. The end of
+/// `ironpost run` counts as SIGTERM ([`crate::lifeline`]).
 pub fn spawn(mut on_signal: impl FnMut(Signal) + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
@@ -21,5 +22,5 @@ pub fn spawn(mut on_signal: impl FnMut(Signal) + Send + 'static) -> io::Result<(
             on_signal(if signal == SIGHUP { Signal::Reload } else { Signal::Terminate });
         }
     })?;
-    Ok(())
+    crate::lifeline::watch()
 }
