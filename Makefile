@@ -1,0 +1,69 @@
+# Ironpost: one door for everything. `make run` and `make test` do all their set-up themselves.
+
+CARGO   ?= cargo
+PREFIX  ?= /usr
+SYSCONFDIR ?= /etc
+DESTDIR ?=
+# Daemons are started by systemd or `ironpost run`, never typed: they stay off the PATH.
+LIBEXEC  = $(PREFIX)/lib/ironpost
+
+.PHONY: help run test test-all lint build bench install clean
+
+help:
+	@echo 'make run      build and start the three daemons here, as you, on 127.0.0.1:2525'
+	@echo 'make test     install what the tests need, then run every test'
+	@echo 'make lint     format, clippy, documentation, licences'
+	@echo 'make bench    messages per second, beside Postfix in the same run'
+	@echo 'make install  DESTDIR= PREFIX=/usr'
+
+build:
+	$(CARGO) build --workspace --bins
+
+run: build
+	@sh etc/run-here.sh target/debug
+
+# One build serves all tests; the end-to-end tests start the binaries of that build.
+test:
+	sh tests/tools.sh
+	$(CARGO) build --workspace --bins
+	$(CARGO) test --workspace --no-fail-fast
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items --quiet
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked --quiet cargo-deny@0.20.2
+	$(CARGO) deny --offline --log-level error check licenses bans sources
+
+bench:
+	$(CARGO) build --release --workspace --bins
+	sh tests/tools.sh
+	python3 bench/bench.py --bin target/release
+
+release:
+	$(CARGO) build --release --workspace --bins
+
+install: release
+	install -d $(DESTDIR)$(LIBEXEC) $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin
+	install -m 755 target/release/smtpd target/release/queued target/release/deliverd $(DESTDIR)$(LIBEXEC)/
+	install -m 755 target/release/ironpost $(DESTDIR)$(PREFIX)/sbin/ironpost
+	install -m 755 target/release/sendmail $(DESTDIR)$(PREFIX)/sbin/sendmail
+	ln -sf ../sbin/sendmail $(DESTDIR)$(PREFIX)/bin/mailq
+	ln -sf ../sbin/sendmail $(DESTDIR)$(PREFIX)/bin/newaliases
+	install -d $(DESTDIR)$(SYSCONFDIR)/ironpost
+	test -e $(DESTDIR)$(SYSCONFDIR)/ironpost/ironpost.toml || \
+	    install -m 644 etc/ironpost.toml $(DESTDIR)$(SYSCONFDIR)/ironpost/ironpost.toml
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+	install -m 644 etc/systemd/* $(DESTDIR)$(PREFIX)/lib/systemd/system/
+	install -m 644 etc/sysusers.d/ironpost.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/
+	install -m 644 etc/tmpfiles.d/ironpost.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/
+	for section in 1 5 8; do \
+	    install -d $(DESTDIR)$(PREFIX)/share/man/man$$section; \
+	    for page in doc/man/*.$$section; do \
+	        if test -e $$page; then install -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/; fi; \
+	    done; \
+	done
+
+clean:
+	$(CARGO) clean
+	rm -rf var
