@@ -7,7 +7,7 @@
 //! | [`table`], [`aliases`], [`users`], [`tables`] | the text tables |
 //! | [`routing`] | address class, aliases, transport and nexthop |
 //! | [`codec`], [`packet`] | values as bytes; frames between daemons |
-//! | [`identity`], [`signals`], [`notify`], [`lifeline`], [`log`] | what a daemon does at its start and end, and says meanwhile |
+//! | [`identity`], [`sandbox`], [`signals`], [`notify`], [`lifeline`], [`log`] | what a daemon does at its start and end, and says meanwhile |
 
 #![forbid(unsafe_code)]
 
@@ -23,6 +23,7 @@ pub mod log;
 pub mod notify;
 pub mod packet;
 pub mod routing;
+pub mod sandbox;
 pub mod signals;
 pub mod status;
 pub mod table;
