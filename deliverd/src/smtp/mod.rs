@@ -1,2 +1,5 @@
 //! `deliverd smtp`.
 pub mod client;
+pub mod latency;
+pub mod random;
+pub mod resolve;
