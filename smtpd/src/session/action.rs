@@ -147,5 +147,8 @@ pub enum Action {
     /// Write this line to the log.
     Log(Severity, String),
     /// Send what is waiting, then close the connection. Nothing follows.
-    Close,
+    Close {
+        /// Does the client know already (it said QUIT, or is gone)? Otherwise it may still be sending, and should get to read why.
+        expected: bool,
+    },
 }

@@ -165,7 +165,7 @@ impl Session {
     pub fn lost(&mut self) {
         if !matches!(self.phase, Phase::Closed) {
             self.log_end("lost connection");
-            self.finish();
+            self.finish(true);
         }
     }
 
@@ -317,11 +317,12 @@ impl Session {
 
     /// Says a last word, then ends.
     fn close(&mut self, last: Reply) {
+        let expected = last == reply::BYE;
         self.say(last);
-        self.finish();
+        self.finish(expected);
     }
 
-    fn finish(&mut self) {
+    fn finish(&mut self, expected: bool) {
         let phase = std::mem::replace(&mut self.phase, Phase::Closed);
         let begun = match &phase {
             Phase::Content(content) => content.unwanted.is_none(),
@@ -333,9 +334,6 @@ impl Session {
         }
         self.deadline = None;
         self.info(format!("disconnect from {}{}", self.client, self.tally));
-        self.actions.push_back(Action::Close);
+        self.actions.push_back(Action::Close { expected });
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,152 @@
+//! The life of the process: configuration, log, sockets, the spool's folder, then down to its own identity, and only then
+//! the first byte from outside.
+
+use crate::listen;
+use crate::message::{Store, WRITERS};
+use crate::rules::Rules;
+use crate::server::{self, Shared, Stop};
+use common::config::Config;
+use common::identity::{self, Identities};
+use common::signals::{self, Signal};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use spool::layout::{self, Queue, Spool};
+use spool::writer::Spooler;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+/// Threads for work that may block: one for each message being written, and some for look-ups.
+const BLOCKING_THREADS: usize = WRITERS + 16;
+/// They need little.
+const STACK: usize = 512 * 1024;
+
+/// Why the daemon could not start: a text, and the exit code (sysexits) that goes with it.
+#[derive(Debug)]
+pub struct Failure {
+    /// 78: configuration; 77: not permitted; 75: try again.
+    pub code: u8,
+    /// For the admin.
+    pub text: String,
+}
+
+impl Failure {
+    fn configuration(error: impl ToString) -> Self {
+        Self { code: 78, text: error.to_string() }
+    }
+
+    fn io(error: &io::Error) -> Self {
+        let code = if error.kind() == io::ErrorKind::PermissionDenied { 77 } else { 75 };
+        Self { code, text: error.to_string() }
+    }
+}
+
+/// Runs until SIGTERM.
+pub fn run(path: &Path) -> Result<(), Failure> {
+    let config = Config::load(path).map_err(Failure::configuration)?;
+    let _log = common::log::init("smtpd", &config).map_err(|error| Failure::io(&error))?;
+    start(&config, path).inspect_err(|failure| common::fatal!("{}", failure.text))
+}
+
+fn start(config: &Config, path: &Path) -> Result<(), Failure> {
+    let io = |error: io::Error| Failure::io(&error);
+    let ids = Identities::resolve(config).map_err(Failure::configuration)?;
+    let listeners = listen::bind_all(&config.smtpd.listen).map_err(io)?;
+    let spool = Spool::new(&config.spool_directory);
+    layout::prepare(&spool, &ids).map_err(io)?;
+    // Still as root: afterwards the folder can be added to, but not opened.
+    let mode = layout::incoming_mode(identity::is_root());
+    let spooler = Spooler::open(&spool.directory(Queue::Incoming), mode).map_err(io)?;
+    raise_file_limit(config.smtpd.max_connections);
+    identity::drop_to(&ids.smtpd, &[]).map_err(|error| Failure { code: 77, text: error.to_string() })?;
+    common::log::write_from_thread().map_err(io)?;
+
+    let rules = Rules::load(config).map_err(Failure::configuration)?;
+    let shared = Arc::new(Shared::new(rules, Store::new(spooler)));
+    let (stop, _) = watch::channel(Stop::No);
+    signals::spawn(on_signal(path.to_owned(), config.clone(), shared.clone(), stop.clone())).map_err(io)?;
+    let runtime = runtime().map_err(io)?;
+    let served = runtime.block_on(async {
+        let listeners = listeners.into_iter().map(|listener| {
+            listener.set_nonblocking(true)?;
+            tokio::net::TcpListener::from_std(listener)
+        });
+        let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+        common::notify::ready();
+        server::serve(listeners, shared, stop).await;
+        Ok(())
+    });
+    // A sync that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    served.map_err(io)
+}
+
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .thread_name("smtpd")
+        .thread_stack_size(STACK)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+}
+
+fn on_signal(
+    path: PathBuf,
+    started_with: Config,
+    shared: Arc<Shared>,
+    stop: watch::Sender<Stop>,
+) -> impl FnMut(Signal) + Send {
+    move |signal| match signal {
+        Signal::Terminate => {
+            common::notify::stopping();
+            stop.send_if_modified(|now| *now == Stop::No && std::mem::replace(now, Stop::Finish) == Stop::No);
+        }
+        Signal::Reload => reload(&path, &started_with, &shared),
+    }
+}
+
+/// Sessions that begin from now on go by the new configuration; a broken one changes nothing.
+fn reload(path: &Path, started_with: &Config, shared: &Shared) {
+    common::log::reopen();
+    let loaded = Config::load(path).map_err(|error| error.to_string()).and_then(|config| {
+        Rules::load(&config).map(|rules| (config, rules)).map_err(|error| error.to_string())
+    });
+    let (config, rules) = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            common::error!("configuration not read anew, the old one stays in force: {error}");
+            return;
+        }
+    };
+    for (what, same) in [
+        ("smtpd.listen", config.smtpd.listen == started_with.smtpd.listen),
+        ("smtpd.user", config.smtpd.user == started_with.smtpd.user),
+        ("spool_directory", config.spool_directory == started_with.spool_directory),
+        ("log", config.log == started_with.log),
+    ] {
+        if !same {
+            common::warn!("{what} has changed: this takes effect when smtpd is started again");
+        }
+    }
+    shared.set_rules(rules);
+    common::info!("configuration read anew");
+}
+
+/// Each connection is a file, and some of them have a large message on its way into another one. (Where that is too few after all, clients
+/// are told to come again.)
+fn raise_file_limit(max_connections: u32) {
+    let needed = u64::from(max_connections) + u64::from(max_connections) / 4 + 256;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if soft >= needed {
+        return;
+    }
+    let possible = needed.min(hard);
+    if setrlimit(Resource::RLIMIT_NOFILE, possible, hard).is_err() || possible < needed {
+        common::warn!(
+            "the limit of {} open files is low for max_connections = {max_connections}: raise it to {needed}",
+            possible.max(soft)
+        );
+    }
+}

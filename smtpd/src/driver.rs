@@ -1,0 +1,229 @@
+//! One connection: moves bytes between the socket and the session core, and finds the answers that the core asks for.
+//!
+//! A task each. While a client is silent, the task holds the core and nothing else: buffers are borrowed when there is something
+//! to read. Whatever happens here ends this connection alone.
+
+use crate::message::Incoming;
+use crate::rules::Rules;
+use crate::server::{Shared, Stop};
+use crate::session::{Action, Answer, Client, Question, Session, Severity, reply};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{sleep_until, timeout};
+
+/// Replies wait for company up to so many octets.
+const OUTPUT: usize = 16 * 1024;
+/// An idle connection keeps no output buffer larger than this.
+const OUTPUT_KEPT: usize = 256;
+/// How long, and for how many octets, a client that we have left is listened to, so that it gets to read why.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_OCTETS: usize = 1 << 20;
+
+/// One connection.
+pub struct Connection {
+    stream: TcpStream,
+    local: IpAddr,
+    session: Session,
+    out: Vec<u8>,
+    message: Option<Incoming>,
+    rules: Arc<Rules>,
+    shared: Arc<Shared>,
+    stop: watch::Receiver<Stop>,
+}
+
+/// How a connection goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Continue,
+    Close { expected: bool },
+}
+
+impl Connection {
+    /// A new connection. `stop` tells when the server goes down.
+    pub fn new(
+        stream: TcpStream,
+        client: IpAddr,
+        local: IpAddr,
+        rules: Arc<Rules>,
+        shared: Arc<Shared>,
+        stop: watch::Receiver<Stop>,
+    ) -> Self {
+        let session = Session::new(rules.settings.clone(), Client::new(client), shared.clock.now());
+        Self { stream, local, session, out: Vec::new(), message: None, rules, shared, stop }
+    }
+
+    /// Serves it to its end.
+    pub async fn serve(mut self) {
+        let next = match self.converse().await {
+            Ok(next) => next,
+            Err(_) => {
+                // Whatever the socket says, to us it means that the client is gone.
+                self.session.lost();
+                while let Some(action) = self.session.next_action() {
+                    log(action);
+                }
+                return;
+            }
+        };
+        if next == (Next::Close { expected: false }) {
+            self.linger().await;
+        }
+    }
+
+    async fn converse(&mut self) -> io::Result<Next> {
+        let mut next = self.act().await?;
+        while next == Next::Continue {
+            self.flush().await?;
+            let stop = *self.stop.borrow();
+            if stop != Stop::No && self.session.shut_down(stop == Stop::AtOnce) {
+                next = self.act().await?;
+                continue;
+            }
+            next = self.wait().await?;
+        }
+        Ok(next)
+    }
+
+    /// Waits for the client, the deadline or the end of the server, and goes on accordingly.
+    async fn wait(&mut self) -> io::Result<Next> {
+        let deadline = self.shared.clock.instant(self.session.deadline());
+        tokio::select! {
+            readable = self.stream.readable() => {
+                readable?;
+                self.read().await
+            }
+            () = sleep_until(deadline) => {
+                self.session.expire(self.shared.clock.now());
+                self.act().await
+            }
+            stop = self.stop.changed() => match stop {
+                Ok(()) => Ok(Next::Continue),
+                // The server itself is gone: so is everything.
+                Err(_) => Err(io::ErrorKind::Interrupted.into()),
+            }
+        }
+    }
+
+    async fn read(&mut self) -> io::Result<Next> {
+        let mut buffer = self.shared.buffers.take();
+        let next = match self.stream.try_read(&mut buffer) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => self.consume(buffer.get(..length).unwrap_or(&[])).await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Next::Continue),
+            Err(error) => Err(error),
+        };
+        self.shared.buffers.give(buffer);
+        next
+    }
+
+    async fn consume(&mut self, mut input: &[u8]) -> io::Result<Next> {
+        while !input.is_empty() {
+            let taken = self.session.receive(input, self.shared.clock.now());
+            input = input.get(taken.used..).unwrap_or(&[]);
+            if let (false, Some(message)) = (taken.content.is_empty(), &mut self.message) {
+                message.add(taken.content).await;
+            }
+            let next = self.act().await?;
+            if next != Next::Continue {
+                return Ok(next);
+            }
+        }
+        Ok(Next::Continue)
+    }
+
+    /// Does what the core says until it has nothing more to say.
+    async fn act(&mut self) -> io::Result<Next> {
+        while let Some(action) = self.session.next_action() {
+            match action {
+                Action::Reply(reply) => {
+                    reply.write_to(&mut self.out);
+                    if self.out.len() >= OUTPUT {
+                        self.flush().await?;
+                    }
+                }
+                Action::Flush => self.flush().await?,
+                Action::Ask(token, question) => {
+                    let answer = self.find(question).await?;
+                    self.session.answer(token, answer, self.shared.clock.now());
+                }
+                Action::Begin(start) => {
+                    let client = self.session.client().clone();
+                    let hostname = self.rules.settings.hostname.clone();
+                    self.message = Some(Incoming::new(*start, client, hostname, self.shared.store.clone()));
+                }
+                Action::Discard => self.message = None,
+                Action::Log(..) => log(action),
+                Action::Close { expected } => {
+                    self.flush().await?;
+                    return Ok(Next::Close { expected });
+                }
+            }
+        }
+        Ok(Next::Continue)
+    }
+
+    async fn find(&mut self, question: Question) -> io::Result<Answer> {
+        Ok(match question {
+            Question::Sender { size, .. } => self.rules.sender(size),
+            Question::Recipient { recipient, bare_postmaster } => {
+                let client = self.session.client().ip;
+                self.rules.recipient(client, self.local, recipient, bare_postmaster).await
+            }
+            Question::Commit { message_id } => {
+                self.flush().await?;
+                match self.message.take() {
+                    Some(message) => {
+                        message.commit(message_id).await.map_or_else(Answer::Refused, Answer::Queued)
+                    }
+                    None => Answer::Refused(reply::WRITE_ERROR),
+                }
+            }
+        })
+    }
+
+    /// Sends what is waiting; a client that does not take it in time is given up.
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        timeout(self.rules.settings.idle_timeout, self.stream.write_all(&self.out))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        self.out.clear();
+        self.out.shrink_to(OUTPUT_KEPT);
+        Ok(())
+    }
+
+    /// Closing a socket with unread input makes the kernel reset the connection, and the last reply may be lost on the way. So the client is
+    /// told that nothing follows, and listened to for a moment.
+    async fn linger(&mut self) {
+        if self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut buffer = self.shared.buffers.take();
+        let drain = async {
+            let mut total = 0;
+            while let Ok(length @ 1..) = self.stream.read(&mut buffer).await {
+                total += length;
+                if total > LINGER_OCTETS {
+                    break;
+                }
+            }
+        };
+        let _ = timeout(LINGER, drain).await;
+        self.shared.buffers.give(buffer);
+    }
+}
+
+fn log(action: Action) {
+    match action {
+        Action::Log(Severity::Info, line) => common::info!("{line}"),
+        Action::Log(Severity::Warning, line) => common::warn!("{line}"),
+        _ => {}
+    }
+}

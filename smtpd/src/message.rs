@@ -1,0 +1,167 @@
+//! A message between DATA and its commit: content goes into a queue file, in `incoming/`, on threads that may block.
+//!
+//! Small messages cost one visit to such a thread: the file is made, written and committed there. Larger ones are written as they
+//! come, a buffer at a time, so memory is bounded. An error on the way is kept and becomes the answer after the end of data. A
+//! message that is dropped leaves nothing behind.
+
+use crate::received::received;
+use crate::session::reply::{NO_SPACE, Reply, WRITE_ERROR};
+use crate::session::{Client, MessageStart};
+use common::address::Domain;
+use common::time::Timestamp;
+use nix::errno::Errno;
+use spool::envelope::{Envelope, Origin};
+use spool::id::QueueId;
+use spool::writer::{MessageWriter, Spooler};
+use std::io;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+/// Messages whose files are worked on at the same time. A thread each, mostly waiting for a shared sync; who comes later waits for a turn, and
+/// its client with it.
+pub const WRITERS: usize = 64;
+
+/// Content is passed on to the file in portions of this many octets.
+const PORTION: usize = spool::writer::IN_MEMORY;
+
+/// A message that is coming in.
+#[derive(Debug)]
+pub struct Incoming {
+    origin: Arc<Begin>,
+    state: State,
+    pending: Vec<u8>,
+}
+
+/// What is needed to begin the file.
+#[derive(Debug)]
+struct Begin {
+    start: MessageStart,
+    client: Client,
+    hostname: Domain,
+    store: Arc<Store>,
+}
+
+/// Where messages go: one for the process.
+#[derive(Debug)]
+pub struct Store {
+    spooler: Spooler,
+    turns: Semaphore,
+}
+
+impl Store {
+    /// Puts messages into this folder.
+    pub fn new(spooler: Spooler) -> Self {
+        Self { spooler, turns: Semaphore::new(WRITERS) }
+    }
+
+    /// Does file work on a thread that may block, when it is its turn.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let _turn = self.turns.acquire().await.map_err(io::Error::other)?;
+        // A panic on the other thread is a failed write here; the log has it as what it is.
+        spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    /// No file yet.
+    Held,
+    /// In the file, but for what is pending.
+    Writing(Box<MessageWriter>),
+    /// Will be refused.
+    Failed(Reply),
+}
+
+impl Incoming {
+    /// Nothing is written yet.
+    pub fn new(start: MessageStart, client: Client, hostname: Domain, store: Arc<Store>) -> Self {
+        let origin = Arc::new(Begin { start, client, hostname, store });
+        Self { origin, state: State::Held, pending: Vec::new() }
+    }
+
+    /// Takes a piece of content; may wait for the disk.
+    pub async fn add(&mut self, content: &[u8]) {
+        if matches!(self.state, State::Failed(_)) {
+            return;
+        }
+        self.pending.extend_from_slice(content);
+        if self.pending.len() >= PORTION {
+            let origin = self.origin.clone();
+            let state = std::mem::replace(&mut self.state, State::Failed(WRITE_ERROR));
+            let mut pending = std::mem::take(&mut self.pending);
+            let written = self.origin.store.work(move || {
+                let mut writer = origin.writer(state)?;
+                writer.write(&pending)?;
+                pending.clear();
+                Ok((writer, pending))
+            });
+            match written.await {
+                Ok((writer, pending)) => {
+                    self.state = State::Writing(writer);
+                    self.pending = pending;
+                }
+                Err(error) => self.state = State::Failed(refusal(&error)),
+            }
+        }
+    }
+
+    /// Puts the message on stable storage, or says why not; then nothing of it is left.
+    pub async fn commit(self, message_id: String) -> Result<QueueId, Reply> {
+        let Self { origin, state, pending } = self;
+        if let State::Failed(reply) = state {
+            return Err(reply);
+        }
+        let store = origin.store.clone();
+        let committed = store.work(move || {
+            let mut writer = origin.writer(state)?;
+            writer.write(&pending)?;
+            common::info_as!("cleanup", "{}: message-id={message_id}", writer.id());
+            writer.commit()
+        });
+        committed.await.map_err(|error| refusal(&error))
+    }
+}
+
+impl Begin {
+    /// The file as far as it is written; begun, with envelope and `Received`, when there is none.
+    fn writer(&self, state: State) -> io::Result<Box<MessageWriter>> {
+        if let State::Writing(writer) = state {
+            return Ok(writer);
+        }
+        let now = Timestamp::now();
+        let mut writer = Box::new(self.store.spooler.begin(now)?);
+        let MessageStart { sender, body, recipients, hello } = &self.start;
+        writer.set_envelope(&Envelope {
+            sender: sender.clone(),
+            arrived: now,
+            origin: Origin::Smtp {
+                client: self.client.to_string(),
+                helo: hello.name.clone(),
+                protocol: hello.protocol().to_owned(),
+            },
+            body: *body,
+            recipients: recipients.clone(),
+        })?;
+        let only = match recipients.as_slice() {
+            [one] => Some(one.original()),
+            _ => None,
+        };
+        let field = received(&self.hostname, &self.client, hello, writer.id(), only, now);
+        writer.write(field.as_bytes())?;
+        common::info!("{}: client={}", writer.id(), self.client);
+        Ok(writer)
+    }
+}
+
+/// The bland reply for the peer; the cause is for the log.
+fn refusal(error: &io::Error) -> Reply {
+    common::error!("queue file write error: {error}");
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOSPC | Errno::EDQUOT) => NO_SPACE,
+        _ => WRITE_ERROR,
+    }
+}

@@ -1,0 +1,148 @@
+//! Who may send to whom, and is there room: pure rules over what the tables and the file system say. Never an open relay: a recipient that is
+//! neither here nor in `relay_domains` is taken from `trusted_networks` only.
+
+use crate::session::reply::{NO_SPACE, Reply};
+use common::address::{Address, Domain};
+use common::status::EnhancedCode;
+use spool::envelope::Recipient;
+use std::net::IpAddr;
+
+/// Room that must remain in the spool's file system beside a message, in octets: for journals and bounces.
+pub const RESERVE: u64 = 256 * 1024;
+
+/// What the tables say about a recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// In a domain of this machine, with a mailbox or an alias.
+    Known,
+    /// In a domain of this machine, without one.
+    Unknown,
+    /// In a domain of this machine; whether it exists cannot be said now, for this reason (for the log).
+    Unsure(String),
+    /// In a relay domain.
+    Relay,
+    /// Anywhere else.
+    Elsewhere,
+}
+
+/// Is this recipient taken? `trusted`: is the client in `trusted_networks`?
+pub fn recipient(trusted: bool, address: &Address, standing: &Standing) -> Result<(), Reply> {
+    match standing {
+        Standing::Known => Ok(()),
+        Standing::Unknown => Err(rejected(
+            550,
+            EnhancedCode::new(5, 1, 1),
+            address,
+            "Recipient address rejected: User unknown in local recipient table",
+        )),
+        Standing::Unsure(_) => {
+            Err(rejected(451, EnhancedCode::new(4, 3, 0), address, "Temporary lookup failure"))
+        }
+        Standing::Relay | Standing::Elsewhere if trusted => Ok(()),
+        Standing::Relay if !is_routed(address) => Ok(()),
+        Standing::Relay | Standing::Elsewhere => {
+            Err(rejected(554, EnhancedCode::new(5, 7, 1), address, "Relay access denied"))
+        }
+    }
+}
+
+/// Does the local-part name another way (`user%host`, `host!user`, `"user@host"`)? The next host might follow it, because it trusts us.
+fn is_routed(address: &Address) -> bool {
+    address.local_part().value().contains(['%', '!', '@'])
+}
+
+fn rejected(status: u16, code: EnhancedCode, address: &Address, why: &str) -> Reply {
+    Reply::new(status, code, format!("<{address}>: {why}"))
+}
+
+/// Must this mailbox always be taken (RFC 5321 4.5.1)?
+pub fn is_postmaster(address: &Address) -> bool {
+    address.local_part().value().eq_ignore_ascii_case("postmaster")
+}
+
+/// RFC 5321 4.1.3: mail for the address that the client has connected to is ours. Gives the recipient that is meant: the same mailbox
+/// in `home`, a domain of this machine.
+pub fn at_our_address(address: &Address, local_ip: IpAddr, home: Option<&Domain>) -> Option<Recipient> {
+    let ip = address.domain().literal()?;
+    if ip.to_canonical() != local_ip.to_canonical() {
+        return None;
+    }
+    let meant = Address::new(address.local_part().clone(), home?.clone()).ok()?;
+    Some(Recipient { address: meant, original: Some(address.clone()) })
+}
+
+/// May a message of the declared size come, with so much room in the spool's file system (octets; `None`: not known)?
+pub fn room(size: Option<u64>, free: Option<u64>) -> Result<(), Reply> {
+    match free {
+        Some(free) if free < size.unwrap_or(0).saturating_add(RESERVE) => Err(NO_SPACE),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_relays_who_may_not() {
+        use Standing::{Elsewhere, Known, Relay, Unknown, Unsure};
+        for (trusted, address, standing, expected) in [
+            (false, "joe@here", Known, ""),
+            (
+                false,
+                "joe%far@here",
+                Unknown,
+                "550 5.1.1 <joe%far@here>: Recipient address rejected: User unknown in local recipient table",
+            ),
+            (
+                true,
+                "far!joe@here",
+                Unknown,
+                "550 5.1.1 <far!joe@here>: Recipient address rejected: User unknown in local recipient table",
+            ),
+            (false, "joe@here", Unsure("disk".into()), "451 4.3.0 <joe@here>: Temporary lookup failure"),
+            (false, "joe@relay", Relay, ""),
+            (false, "joe%far@relay", Relay, "554 5.7.1 <joe%far@relay>: Relay access denied"),
+            (false, "far!joe@relay", Relay, "554 5.7.1 <far!joe@relay>: Relay access denied"),
+            (false, "\"joe@far\"@relay", Relay, "554 5.7.1 <\"joe@far\"@relay>: Relay access denied"),
+            (true, "joe%far@relay", Relay, ""),
+            (false, "joe@far", Elsewhere, "554 5.7.1 <joe@far>: Relay access denied"),
+            (true, "joe@far", Elsewhere, ""),
+        ] {
+            let reply = recipient(trusted, &address.parse().unwrap(), &standing);
+            assert_eq!(
+                reply.map_or_else(|r| r.to_string(), |()| String::new()),
+                expected,
+                "{trusted} {address}"
+            );
+        }
+    }
+
+    #[test]
+    fn our_address_literal_is_ours() {
+        let home = "mail.example".parse().unwrap();
+        for (address, ip, meant) in [
+            ("joe@[192.0.2.1]", "192.0.2.1", Some("joe@mail.example")),
+            ("joe@[192.0.2.1]", "::ffff:192.0.2.1", Some("joe@mail.example")),
+            ("joe@[IPv6:::1]", "::1", Some("joe@mail.example")),
+            ("joe@[192.0.2.2]", "192.0.2.1", None),
+            ("joe@mail.example", "192.0.2.1", None),
+        ] {
+            let found = at_our_address(&address.parse().unwrap(), ip.parse().unwrap(), Some(&home));
+            assert_eq!(found.map(|r| r.address.to_string()).as_deref(), meant, "{address} {ip}");
+        }
+        assert_eq!(
+            at_our_address(&"a@[192.0.2.1]".parse().unwrap(), "192.0.2.1".parse().unwrap(), None),
+            None
+        );
+    }
+
+    #[test]
+    fn room_for_the_declared_size_and_a_reserve() {
+        assert_eq!(room(None, None), Ok(()));
+        assert_eq!(room(None, Some(RESERVE)), Ok(()));
+        assert_eq!(room(None, Some(RESERVE - 1)), Err(NO_SPACE));
+        assert_eq!(room(Some(1), Some(RESERVE)), Err(NO_SPACE));
+        assert_eq!(room(Some(u64::MAX), Some(u64::MAX - 1)), Err(NO_SPACE));
+    }
+}

@@ -1,0 +1,102 @@
+//! The `Received` field that we put on top of a message (RFC 5321 4.4), in Postfix's form.
+//!
+//! What a client says of itself stands in it with everything outside names and address literals made `?`, so it can neither end
+//! the field nor close a comment nor claim a hop that was not.
+
+use crate::session::{Client, Hello};
+use common::address::{Address, Domain};
+use common::time::Timestamp;
+use spool::id::QueueId;
+use std::net::IpAddr;
+
+/// Longest HELO name shown, in octets: no line of the field comes near the 998 of RFC 5322 2.1.1.
+const MAX_NAME: usize = 255;
+
+/// The field with its line ends. `recipient` is shown only when it is the only one: others must not learn of each other.
+pub fn received(
+    hostname: &Domain,
+    client: &Client,
+    hello: &Hello,
+    id: QueueId,
+    recipient: Option<&Address>,
+    now: Timestamp,
+) -> String {
+    let ip = match client.ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("IPv6:{ip}"),
+    };
+    let recipient = recipient.map(|address| format!("\r\n\tfor <{address}>")).unwrap_or_default();
+    format!(
+        "Received: from {helo} ({name} [{ip}])\r\n\tby {hostname} (Ironpost) with {protocol} id {id}{recipient}; {date}\r\n",
+        helo = tame(&hello.name),
+        name = tame(&client.name),
+        protocol = hello.protocol(),
+        date = now.rfc5322(),
+    )
+}
+
+fn tame(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    let tamed: String = name.chars().take(MAX_NAME).map(|c| if plain(c) { c } else { '?' }).collect();
+    if tamed.is_empty() { "unknown".into() } else { tamed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(helo: &str, ip: &str, recipient: Option<&str>) -> String {
+        received(
+            &"mail.example".parse().unwrap(),
+            &Client::new(ip.parse().unwrap()),
+            &Hello { name: helo.into(), extended: true },
+            QueueId::new(Timestamp(0), 0),
+            recipient.map(|r| r.parse().unwrap()).as_ref(),
+            Timestamp(0),
+        )
+    }
+
+    #[test]
+    fn the_field_reads_as_postfix_writes_it() {
+        let date = Timestamp(0).rfc5322();
+        assert_eq!(
+            field("a.example", "192.0.2.1", Some("joe@mail.example")),
+            format!(
+                "Received: from a.example (unknown [192.0.2.1])\r\n\tby mail.example (Ironpost) with ESMTP id 0000000000000000\r\n\tfor <joe@mail.example>; {date}\r\n"
+            )
+        );
+        assert_eq!(
+            field("[IPv6:::1]", "::1", None),
+            format!(
+                "Received: from [IPv6:::1] (localhost [IPv6:::1])\r\n\tby mail.example (Ironpost) with ESMTP id 0000000000000000; {date}\r\n"
+            )
+        );
+    }
+
+    #[test]
+    fn nothing_that_a_client_says_gets_out_of_its_place() {
+        for helo in [
+            "x\r\nBcc: victim@example.com",
+            "x\r\n\r\nbody",
+            "a (b) by evil.example",
+            "x) by y; Thu, 1 Jan 1970",
+            "<script>",
+            "é\0\u{7f}\t",
+            "\"quoted\\",
+            "",
+            &"long".repeat(1000),
+        ] {
+            let field = field(helo, "192.0.2.1", None);
+            let lines: Vec<&str> = field.split("\r\n").collect();
+            assert_eq!(lines.len(), 3, "{helo:?}");
+            assert!(lines[1].starts_with("\tby mail.example (Ironpost) with ESMTP id "), "{helo:?}");
+            let rest = lines[0].strip_prefix("Received: from ").unwrap();
+            let (name, rest) = rest.split_once(' ').unwrap();
+            assert_eq!(rest, "(unknown [192.0.2.1])", "{helo:?}");
+            assert!(
+                !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && !b"()<>\"\\;,".contains(&b))
+            );
+            assert!(lines.iter().all(|line| line.len() < 998));
+        }
+    }
+}
