@@ -17,7 +17,17 @@ impl Config {
         if meta.len() > MAX_FILE {
             return Err(ConfigError::at(path, "", None, "larger than 4 MiB: this is no configuration file"));
         }
-        let text = fs::read_to_string(path).map_err(|e| ConfigError::unreadable(path, &e))?;
+        let bytes = fs::read(path).map_err(|e| ConfigError::unreadable(path, &e))?;
+        let text = String::from_utf8(bytes).map_err(|e| {
+            let spot = e.utf8_error().valid_up_to();
+            let shown = String::from_utf8_lossy(e.as_bytes());
+            ConfigError::at(
+                path,
+                &shown,
+                Some(spot..spot + char::REPLACEMENT_CHARACTER.len_utf8()),
+                "not UTF-8: save the file in this encoding",
+            )
+        })?;
         let folder = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Self::parse(&text, path, folder.parent().unwrap_or(Path::new("/")))
     }
