@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -195,8 +196,17 @@ impl Ironpost {
     }
 
     /// Runs one of the commands with this configuration: `command("ironpost", &["queue", "list"])`.
+    ///
+    /// `mailq` and `newaliases` are `sendmail` under another name.
     pub fn command(&self, program: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(binary(program));
+        let mut command = match program {
+            "mailq" | "newaliases" => {
+                let mut command = Command::new(binary("sendmail"));
+                command.arg0(program);
+                command
+            }
+            _ => Command::new(binary(program)),
+        };
         if program == "ironpost" {
             command.arg("-c").arg(&self.config);
         }

@@ -36,11 +36,9 @@ fn every_bad_configuration_is_refused_at_its_spot() {
         let line = text.lines().nth(number - 1).unwrap();
         let good = output.code == 78
             && column.and_then(|column| column.parse::<usize>().ok()).is_some_and(|column| column > 0)
-            && said.contains(line.trim_end_matches('\u{fffd}'))
+            && said.contains(line)
             && said.contains('^')
             && said.contains(word);
-        // A file that is not UTF-8 has no line to show as it is.
-        let good = good || (text.contains('\u{fffd}') && output.code == 78 && said.contains(&spot));
         if !good {
             wrong.push(format!("{}: exit {}: {said}", path.file_name().unwrap().display(), output.code));
         }
