@@ -1,0 +1,218 @@
+"""The mail systems under measurement: each starts with a fresh queue in a folder of the disk, listens on a free port of 127.0.0.1, sends everything
+either to a sink or nowhere, and logs to a file in Postfix's wording, so that one way of counting serves both."""
+
+import os
+import pwd
+import grp
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+REMOVED = re.compile(rb": removed$", re.MULTILINE)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for(what, condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(what)
+        time.sleep(0.005)
+
+
+def answers(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def session_processes(session):
+    """(pid, CPU ticks of its own, CPU ticks of its ended children) of each process in the session that `session` leads."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as file:
+                    # The command's name, in parentheses, may hold anything; what follows it does not.
+                    fields = file.read().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                ticks = [int(field) for field in fields[11:15]]
+                yield int(name), ticks[0] + ticks[1], ticks[2] + ticks[3]
+
+
+class System:
+    """One running mail system."""
+
+    def __init__(self, folder, sink_port):
+        self.folder = folder
+        self.sink_port = sink_port
+        self.port = free_port()
+        self.log = os.path.join(folder, "log")
+        self.process = None
+        self._seen = 0
+        self._offset = 0
+        os.makedirs(folder)
+        os.chmod(folder, 0o755)
+
+    def removed(self):
+        """How many messages have left the queue since the start."""
+        try:
+            with open(self.log, "rb") as log:
+                log.seek(self._offset)
+                text = log.read()
+        except FileNotFoundError:
+            return 0
+        end = text.rfind(b"\n") + 1
+        self._seen += len(REMOVED.findall(text[:end]))
+        self._offset += end
+        return self._seen
+
+    def cpu_seconds(self):
+        """CPU used so far by its processes, those that have ended included."""
+        ticks = sum(own + ended for _, own, ended in session_processes(self.process.pid))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def stop(self):
+        """Ends it with all its processes, and takes its folder away."""
+        self._terminate()
+        self.process.wait()
+        wait_for(f"{self.name} does not end", lambda: not list(session_processes(self.process.pid)))
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _terminate(self):
+        self.process.terminate()
+
+
+class Ironpost(System):
+    name = "Ironpost"
+    durability = "250 after the message's data and the folder's entry are synced (one sync for the folder shared by all sessions)"
+
+    def __init__(self, folder, sink_port, binaries):
+        super().__init__(folder, sink_port)
+        where = f"smtp:[127.0.0.1]:{sink_port}" if sink_port else "discard:bench"
+        with open(os.path.join(folder, "transport"), "w", encoding="ascii") as table:
+            table.write(f"* {where}\n")
+        with open(os.path.join(folder, "ironpost.toml"), "w", encoding="ascii") as config:
+            config.write(
+                f"""hostname = "bench.example"
+mail_name = "bench.example"
+local_domains = ["localhost"]
+spool_directory = "spool"
+[[smtpd.listen]]
+address = "127.0.0.1:{self.port}"
+[deliverd]
+transport = "transport"
+[local]
+aliases = "aliases"
+[log]
+to = "log"
+"""
+            )
+        self.process = subprocess.Popen(
+            [os.path.join(binaries, "ironpost"), "run", "-c", os.path.join(folder, "ironpost.toml")],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        for line in self.process.stdout:
+            if line.strip() == "ready":
+                return
+        raise RuntimeError("Ironpost does not start")
+
+
+class Postfix(System):
+    name = "Postfix"
+    durability = "250 after the queue file is synced (the folder's entry rides on the file system's journal)"
+
+    def __init__(self, folder, sink_port, unpacked):
+        super().__init__(folder, sink_port)
+        self._folders()
+        with open(os.path.join(folder, "etc", "main.cf"), "w", encoding="ascii") as config:
+            config.write(self._main_cf(unpacked))
+        with open(os.path.join(folder, "etc", "master.cf"), "w", encoding="ascii") as config:
+            config.write(self._master_cf())
+        programs = os.path.join(unpacked, "usr/lib/postfix")
+        self.process = subprocess.Popen(
+            [os.path.join(programs, "sbin/master"), "-c", os.path.join(folder, "etc"), "-d"],
+            env={**os.environ, "LD_LIBRARY_PATH": programs},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        wait_for("Postfix does not start", lambda: answers(self.port))
+
+    def _terminate(self):
+        # Its master leaves its children to end by themselves in time; they are ended with it here.
+        os.killpg(self.process.pid, signal.SIGTERM)
+
+    def _folders(self):
+        owner = pwd.getpwnam("daemon").pw_uid
+        group = grp.getgrnam("mail").gr_gid
+
+        def make(name, uid, gid, mode):
+            path = os.path.join(self.folder, name)
+            os.mkdir(path)
+            os.chown(path, uid, gid)
+            os.chmod(path, mode)
+
+        make("etc", 0, 0, 0o755)
+        make("data", owner, 0, 0o700)
+        make("queue", 0, 0, 0o755)
+        for name in "incoming active deferred bounce defer hold corrupt trace flush saved private".split():
+            make(f"queue/{name}", owner, 0, 0o700)
+        make("queue/pid", 0, 0, 0o755)
+        make("queue/public", owner, group, 0o710)
+        make("queue/maildrop", owner, group, 0o730)
+
+    def _main_cf(self, unpacked):
+        where = f"smtp:[127.0.0.1]:{self.sink_port}" if self.sink_port else "discard:bench"
+        return f"""compatibility_level = 3.6
+queue_directory = {self.folder}/queue
+data_directory = {self.folder}/data
+command_directory = {unpacked}/usr/sbin
+daemon_directory = {unpacked}/usr/lib/postfix/sbin
+shlib_directory = {unpacked}/usr/lib/postfix
+meta_directory = {self.folder}/etc
+mail_owner = daemon
+setgid_group = mail
+import_environment = MAIL_CONFIG LD_LIBRARY_PATH TZ
+maillog_file = {self.log}
+maillog_file_prefixes = /
+myhostname = bench.example
+mydestination = localhost
+mynetworks = 127.0.0.0/8
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+alias_maps =
+alias_database =
+local_recipient_maps =
+smtpd_peername_lookup = no
+transport_maps = static:{{{where}}}
+smtp_tls_security_level = none
+"""
+
+    def _master_cf(self):
+        return f"""127.0.0.1:{self.port} inet n - n - - smtpd
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+smtp unix - - n - - smtp
+proxymap unix - - n - - proxymap
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+postlog unix-dgram n - n - 1 postlogd
+"""
