@@ -59,7 +59,8 @@ fn the_top_names_sender_and_both_recipients() {
     let (original, recipient) = (address("info@a.example"), address("\"o b\"@b.example"));
     let common = "X-Original-To: info@a.example\nDelivered-To: \"o b\"@b.example\n";
     let when = Timestamp::from_seconds(1_800_000_000);
-    for (sender, path, from) in [("s@x.example", "<s@x.example>", "s@x.example"), ("", "<>", "MAILER-DAEMON")] {
+    for (sender, path, from) in [("s@x.example", "<s@x.example>", "s@x.example"), ("", "<>", "MAILER-DAEMON")]
+    {
         let sender = sender.parse::<ReversePath>().unwrap();
         let top = Top { sender: &sender, original: &original, recipient: &recipient };
         let fields = format!("Return-Path: {path}\n{common}");

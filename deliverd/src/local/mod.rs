@@ -1,5 +1,221 @@
-//! Delivery into mailboxes of this machine: Maildir and mbox, as the receiving user.
+//! `deliverd local`: delivery into mailboxes of this machine, Maildir and mbox, as the receiving user.
+//!
+//! The parent ([`run`]) speaks with queued, looks users up and keeps children; started by root it stays root, and therefore parses no
+//! mail. Each child ([`child::run`]) becomes one user for good and writes mailboxes. Started by anyone else, the children are the same, without
+//! a change of identity.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`template`], [`content`], [`pool`], [`jobs`] | pure: path of a mailbox; what goes into it; which child works on what; the books and the log line |
+//! | [`worker`], [`link`], [`place`], [`process`] | the parent: its state, queued, look-ups, child processes |
+//! | [`child`], [`privileges`], [`delivery`], [`message`] | the child: its loop, its identity, one delivery |
+//! | [`maildir`], [`mbox`], [`lock`], [`folder`], [`failure`] | mailboxes |
+//! | [`frames`] | what parent and child say to each other |
 
+pub mod child;
 pub mod content;
+pub mod delivery;
+pub mod failure;
+pub mod folder;
+pub mod frames;
+pub mod jobs;
+pub mod link;
+pub mod lock;
+pub mod maildir;
+pub mod mbox;
+pub mod message;
+pub mod place;
 pub mod pool;
+pub mod privileges;
+pub mod process;
 pub mod template;
+pub mod worker;
+
+use common::config::Config;
+use common::identity::{self, Identities};
+use common::signals::{self, Signal};
+use common::{lifeline, log, notify};
+use link::Link;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pool::ChildId;
+use spool::layout::{self, Spool};
+use std::io::{self, PipeReader, Read, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use worker::{CAPACITY, Local, Settings};
+
+/// What is in hand at SIGTERM may take this long.
+const STOP: Duration = Duration::from_secs(15);
+/// Children that have been let go, or killed, may take this long.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// Runs until SIGTERM. `config_path` is read again at SIGHUP. Exit code 0 after SIGTERM, 78 for a configuration that cannot be worked with,
+/// 75 when the system refuses what is needed.
+pub fn run(config: &Config, config_path: &Path) -> ExitCode {
+    let _flush = match log::init("local", config) {
+        Ok(flush) => flush,
+        Err(error) => {
+            eprintln!("fatal: cannot open the log: {error}");
+            return ExitCode::from(75);
+        }
+    };
+    match start(config) {
+        Ok((local, signals)) => {
+            serve(local, signals, config_path);
+            ExitCode::SUCCESS
+        }
+        Err(StartError::Config(text)) => {
+            common::fatal!("{text}");
+            ExitCode::from(78)
+        }
+        Err(StartError::System(text)) => {
+            common::fatal!("{text}");
+            ExitCode::from(75)
+        }
+    }
+}
+
+enum StartError {
+    Config(String),
+    System(String),
+}
+
+fn start(config: &Config) -> Result<(Local, PipeReader), StartError> {
+    let system = |error: io::Error| StartError::System(error.to_string());
+    let ids = Identities::resolve(config).map_err(|error| StartError::Config(error.to_string()))?;
+    let settings = Settings::new(config).map_err(|error| StartError::Config(error.to_string()))?;
+    let spool = Spool::new(&config.spool_directory);
+    layout::prepare(&spool, &ids).map_err(system)?;
+    let (reader, mut writer) = io::pipe().map_err(system)?;
+    signals::spawn(move |signal| {
+        // The loop reads it; it ends only with the process.
+        let _ = writer.write_all(if signal == Signal::Reload { b"r" } else { b"t" });
+    })
+    .map_err(system)?;
+    lifeline::watch().map_err(system)?;
+    log::write_from_thread().map_err(system)?;
+    let me = nix::unistd::geteuid().as_raw();
+    let trusted = if identity::is_root() { vec![0, ids.queued.uid.as_raw()] } else { vec![0, me] };
+    let link = Link::new(spool.dispatch_socket(), trusted, CAPACITY, Instant::now());
+    Ok((Local::new(settings, link), reader))
+}
+
+/// What poll(2) found.
+#[derive(Default)]
+struct Ready {
+    signal: bool,
+    queue: bool,
+    children: Vec<ChildId>,
+}
+
+fn serve(mut local: Local, mut signals: PipeReader, config_path: &Path) {
+    notify::ready();
+    let mut stop: Option<Instant> = None;
+    loop {
+        let now = Instant::now();
+        if stop.is_none() {
+            local.link.connect(now);
+        }
+        local.advance(now);
+        match stop {
+            Some(_) if local.is_done() => break,
+            Some(limit) if limit <= now => {
+                common::warn!("deliveries do not end: giving them back");
+                local.give_up();
+                break;
+            }
+            _ => {}
+        }
+        let ready = wait(&local, &signals, stop, now);
+        let now = Instant::now();
+        local.link.flush();
+        for child in ready.children {
+            local.read_child(child, now);
+        }
+        if ready.queue && stop.is_none() {
+            local.read_queue(now);
+        }
+        if ready.signal {
+            match next_signal(&mut signals) {
+                Signal::Reload => reload(&mut local, config_path),
+                Signal::Terminate => {
+                    notify::stopping();
+                    stop.get_or_insert(now + STOP);
+                }
+            }
+        }
+    }
+    let limit = Instant::now() + LEAVE;
+    while !local.close_children() && Instant::now() < limit {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    local.kill_children();
+}
+
+fn next_signal(signals: &mut PipeReader) -> Signal {
+    let mut byte = [0];
+    match signals.read(&mut byte) {
+        Ok(1) if byte == *b"r" => Signal::Reload,
+        // An end of the pipe would mean that no signal can reach us any more.
+        _ => Signal::Terminate,
+    }
+}
+
+fn wait(local: &Local, signals: &PipeReader, stop: Option<Instant>, now: Instant) -> Ready {
+    let attempt = local.link.next_attempt().filter(|_| stop.is_none());
+    let next = [local.next_event(now), attempt, stop].into_iter().flatten().min();
+    // Rounded up: waking up a moment too early would only mean to wait again.
+    let timeout = next.map_or(PollTimeout::NONE, |next| {
+        let millis = next.saturating_duration_since(now).as_micros().div_ceil(1000);
+        PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+    });
+    let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    let (mut names, mut ready) = (Vec::new(), Ready::default());
+    for (child, socket) in local.sockets() {
+        names.push(child);
+        fds.push(PollFd::new(socket, PollFlags::POLLIN));
+    }
+    if let Some(socket) = local.link.socket() {
+        let read = if stop.is_none() { PollFlags::POLLIN } else { PollFlags::empty() };
+        let write = if local.link.wants_to_write() { PollFlags::POLLOUT } else { PollFlags::empty() };
+        // While we stop, a queued that hangs up would wake us for ever: it is listened to only if there is something for it.
+        if !(read | write).is_empty() {
+            fds.push(PollFd::new(socket, read | write));
+        }
+    }
+    match poll(&mut fds, timeout) {
+        Ok(_) => {}
+        Err(Errno::EINTR) => return ready,
+        Err(errno) => {
+            common::error!("poll: {}", errno.desc());
+            std::thread::sleep(Duration::from_millis(100));
+            return ready;
+        }
+    }
+    let mut happened = fds.iter().map(|fd| fd.any().unwrap_or(true));
+    ready.signal = happened.next().unwrap_or(false);
+    for child in names {
+        if happened.next().unwrap_or(false) {
+            ready.children.push(child);
+        }
+    }
+    ready.queue = happened.next().unwrap_or(false);
+    ready
+}
+
+fn reload(local: &mut Local, config_path: &Path) {
+    log::reopen();
+    let settings = Config::load(config_path)
+        .map_err(|error| error.to_string())
+        .and_then(|config| Settings::new(&config).map_err(|error| error.to_string()));
+    match settings {
+        Ok(settings) => {
+            local.set_settings(settings);
+            common::info!("configuration read anew");
+        }
+        Err(error) => common::error!("{error}; the configuration read before stays in force"),
+    }
+}

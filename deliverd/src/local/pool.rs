@@ -48,8 +48,13 @@ pub enum Step<O> {
 
 #[derive(Debug)]
 enum State<M> {
-    Idle { since: Instant },
-    Busy { work: WorkId, mailbox: M },
+    Idle {
+        since: Instant,
+    },
+    Busy {
+        work: WorkId,
+        mailbox: M,
+    },
     /// It was killed and is not gone yet: it takes a place, but nothing else.
     Dying,
 }
@@ -175,9 +180,8 @@ impl<O: Clone + Eq, M: Clone + Eq + Hash> Pool<O, M> {
     fn first_for_an_idle_child(&self) -> Option<(usize, ChildId)> {
         self.idle().next()?;
         self.waiting.iter().enumerate().find_map(|(at, work)| {
-            let idle = |child: &&Child<O, M>| {
-                child.owner == work.owner && matches!(child.state, State::Idle { .. })
-            };
+            let idle =
+                |child: &&Child<O, M>| child.owner == work.owner && matches!(child.state, State::Idle { .. });
             let child = self.children.iter().find(idle)?;
             self.has_room(work).then_some((at, child.id))
         })
@@ -196,7 +200,8 @@ impl<O: Clone + Eq, M: Clone + Eq + Hash> Pool<O, M> {
     }
 
     fn running_in(&self, wanted: &M) -> usize {
-        let here = |child: &&Child<O, M>| matches!(&child.state, State::Busy { mailbox, .. } if mailbox == wanted);
+        let here =
+            |child: &&Child<O, M>| matches!(&child.state, State::Busy { mailbox, .. } if mailbox == wanted);
         self.children.iter().filter(here).count()
     }
 

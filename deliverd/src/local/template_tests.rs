@@ -100,7 +100,8 @@ fn names_leave_room_for_a_lock_beside_an_mbox() {
 
 #[test]
 fn a_missing_extension_or_home_is_said() {
-    let status = Template::parse("/mail/{user}/{extension}").unwrap().expand(&values("bob", None)).unwrap_err();
+    let status =
+        Template::parse("/mail/{user}/{extension}").unwrap().expand(&values("bob", None)).unwrap_err();
     assert_eq!(status.code.to_string(), "5.1.1");
     for home in [None, Some(Path::new("relative"))] {
         let values = Values { home, ..values("bob", None) };

@@ -1,0 +1,135 @@
+//! The two locks of an mbox: the dotlock (`MAILBOX.lock`) and the fcntl(2) lock, with bounded waiting for either.
+//!
+//! Mail readers use one or the other or both; holding both keeps all of them out. A lock that is not had in time defers the
+//! delivery; nothing is written without both.
+
+use super::failure::Failure;
+use super::folder::Folder;
+use common::time::Timestamp;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl, openat};
+use nix::libc;
+use nix::sys::stat::{FileStat, Mode};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// A dotlock older than this was left behind by a process that died (Postfix's `stale_lock_time`).
+pub const STALE: Duration = Duration::from_secs(500);
+/// How long a delivery waits for its locks (Postfix: 20 attempts, a second between them).
+pub const WAIT: Duration = Duration::from_secs(20);
+
+/// How long a delivery may wait for locks, all in all.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    until: Instant,
+}
+
+impl Patience {
+    /// Until then. The first attempt is made in any case.
+    pub fn until(until: Instant) -> Self {
+        Self { until }
+    }
+
+    /// Asks again and again, with growing gaps, until there is an answer or the time is over (`None`). Nothing tells when a
+    /// lock becomes free, so this is one of the few places that have to sleep.
+    fn ask<T>(self, mut question: impl FnMut() -> Result<Option<T>, Failure>) -> Result<Option<T>, Failure> {
+        let mut gap = Duration::from_millis(5);
+        loop {
+            if let Some(answer) = question()? {
+                return Ok(Some(answer));
+            }
+            let left = self.until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            std::thread::sleep(gap.min(left));
+            gap = (gap * 2).min(Duration::from_secs(1));
+        }
+    }
+}
+
+/// A dotlock; dropping it removes it.
+#[derive(Debug)]
+pub struct DotLock<'a> {
+    folder: &'a Folder,
+    name: String,
+}
+
+impl<'a> DotLock<'a> {
+    /// Locks the mbox `mailbox` in `folder`. A lock older than [`STALE`] is broken.
+    pub fn take(folder: &'a Folder, mailbox: &str, patience: Patience) -> Result<Self, Failure> {
+        let name = format!("{mailbox}.lock");
+        let path = folder.path().join(&name);
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let taken = patience.ask(|| match openat(folder, name.as_str(), flags, Mode::empty()) {
+            Ok(_) => Ok(Some(())),
+            Err(Errno::EEXIST) => {
+                break_if_stale(folder, &name)?;
+                Ok(None)
+            }
+            Err(errno) => Err(Failure::call("create lock file", &path, errno)),
+        })?;
+        match taken {
+            Some(()) => Ok(Self { folder, name }),
+            None => {
+                Err(Failure::mailbox(format!("{} exists: another program has the mailbox", path.display())))
+            }
+        }
+    }
+}
+
+impl Drop for DotLock<'_> {
+    fn drop(&mut self) {
+        let _ = unlinkat(self.folder, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+}
+
+fn break_if_stale(folder: &Folder, name: &str) -> Result<(), Failure> {
+    let stale = |stat: FileStat| is_stale(Timestamp::from_seconds(stat.st_ctime), Timestamp::now());
+    if !folder.look(name)?.is_some_and(stale) {
+        return Ok(());
+    }
+    match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(Failure::call("remove stale lock file", &folder.path().join(name), errno)),
+    }
+}
+
+/// A lock file that was changed in the future (the clock went back) is not stale.
+fn is_stale(changed: Timestamp, now: Timestamp) -> bool {
+    now.since(changed) > STALE
+}
+
+/// Takes an exclusive fcntl(2) lock on the whole file; it goes when the file is closed.
+pub fn lock_file(file: impl AsFd, path: &Path, patience: Patience) -> Result<(), Failure> {
+    let whole = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    let taken = patience.ask(|| match fcntl(file.as_fd(), FcntlArg::F_SETLK(&whole)) {
+        Ok(_) => Ok(Some(())),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+        Err(errno) => Err(Failure::call("lock", path, errno)),
+    })?;
+    taken.ok_or_else(|| Failure::mailbox(format!("{} is locked by another program", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dotlock_is_stale_after_500_seconds() {
+        let now = Timestamp::from_seconds(1_800_000_000);
+        for (age, stale) in
+            [(0, false), (499, false), (500, false), (501, true), (100_000, true), (-1000, false)]
+        {
+            assert_eq!(is_stale(Timestamp::from_seconds(now.seconds() - age), now), stale, "{age}");
+        }
+    }
+}
