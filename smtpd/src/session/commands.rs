@@ -49,7 +49,7 @@ impl Session {
             Ok(Done::Silent) => {}
             Err(refusal) => self.refuse(refusal),
         }
-        if rule.ends_group {
+        if rule.ends_group && !self.is_closed() {
             self.actions.push_back(Action::Flush);
         }
         self.check_patience();

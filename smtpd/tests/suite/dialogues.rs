@@ -1,0 +1,156 @@
+//! Replays `tests/dialogues/*.smtp`, one rule a file: as written, and with the client's octets one at a time.
+//!
+//! | line | means |
+//! | --- | --- |
+//! | `# …` | what the rule is |
+//! | `! key value` | the host: `size`, `recipients`, `free`, `commit`, `trusted`, `normalize` |
+//! | `C: …`, `C*20: …` | the client sends a line; lines in a row are one packet (`\r \n \0 \t \\ \xHH` are escapes) |
+//! | `R: …` | the same without CRLF at its end |
+//! | `S: …`, `S*20: …` | exactly this comes back |
+//! | `L: …` | this is in the log, behind what was found by earlier `L:` lines |
+//! | `M: …` | a message was committed: `sender > recipient recipient > content`, content with escapes |
+//! | `T: 5` | so many seconds pass |
+//! | `G:` | the client is gone |
+//! | `X:` | the connection is closed |
+
+use crate::player::{Commit, Host, Player};
+use common::config::BareNewlines;
+use std::path::Path;
+use std::time::Duration;
+
+#[test]
+fn dialogues() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogues");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() > 20, "the fixtures are there");
+    let mut wrong = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for bytewise in [false, true] {
+            if bytewise && text.contains("# only in one packet") {
+                continue;
+            }
+            if let Err(what) = replay(&text, bytewise) {
+                let name = file.file_name().unwrap().to_string_lossy().into_owned();
+                wrong.push(format!("{name}{}: {what}", if bytewise { " (octet by octet)" } else { "" }));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+fn replay(text: &str, bytewise: bool) -> Result<(), String> {
+    let mut host = Host::default();
+    let mut player: Option<Player> = None;
+    let mut packet = Vec::new();
+    let mut got: std::collections::VecDeque<String> = Default::default();
+    let (mut logged, mut messages) = (0, 0);
+    for (number, line) in text.lines().enumerate() {
+        let wrong = |what: String| Err(format!("line {}: {what}", number + 1));
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if let Some(setting) = line.strip_prefix("! ") {
+            set(&mut host, setting);
+            continue;
+        }
+        let player = player.get_or_insert_with(|| Player::new(host.clone()));
+        let (key, value) = line.split_once(':').ok_or(format!("line {}: {line:?}", number + 1))?;
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        let (key, times) = key.split_once('*').map_or((key, 1), |(k, n)| (k, n.parse().unwrap()));
+        if !matches!(key, "C" | "R") {
+            send(player, &std::mem::take(&mut packet), bytewise);
+            got.extend(player.replies());
+        }
+        match key {
+            "C" => (0..times).for_each(|_| packet.extend([unescape(value).as_slice(), b"\r\n"].concat())),
+            "R" => (0..times).for_each(|_| packet.extend(unescape(value))),
+            "S" => {
+                for _ in 0..times {
+                    match got.pop_front() {
+                        Some(line) if line == value => {}
+                        other => return wrong(format!("wanted {value:?}, got {other:?}")),
+                    }
+                }
+            }
+            "T" => player.pass(Duration::from_secs(value.parse().unwrap())),
+            "G" => {
+                player.session.lost();
+                player.act();
+            }
+            "L" => match player.log.iter().skip(logged).position(|line| line == value) {
+                Some(at) => logged += at + 1,
+                None => return wrong(format!("not logged: {value:?}; {:#?}", player.log)),
+            },
+            "M" => {
+                let message = player.messages.get(messages).map(|(start, content)| {
+                    let recipients: Vec<_> = start.recipients.iter().map(|r| r.address.to_string()).collect();
+                    format!("{} > {} > {}", start.sender, recipients.join(" "), content.escape_ascii())
+                });
+                messages += 1;
+                if message.as_deref() != Some(value) {
+                    return wrong(format!("wanted message {value:?}, got {message:?}"));
+                }
+            }
+            "X" if player.closed => {}
+            "X" => return wrong("not closed".into()),
+            _ => return wrong(format!("{line:?} means nothing")),
+        }
+    }
+    let mut player = player.ok_or("nothing happens")?;
+    send(&mut player, &packet, bytewise);
+    got.extend(player.replies());
+    if !got.is_empty() {
+        return Err(format!("more came back: {got:?}"));
+    }
+    if player.messages.len() != messages {
+        return Err(format!("{} messages, {messages} expected", player.messages.len()));
+    }
+    if player.closed && player.open.is_some() {
+        return Err("a message is left open".into());
+    }
+    Ok(())
+}
+
+fn send(player: &mut Player, packet: &[u8], bytewise: bool) {
+    for part in packet.chunks(if bytewise { 1 } else { packet.len().max(1) }) {
+        player.send(part);
+    }
+}
+
+fn set(host: &mut Host, setting: &str) {
+    let (key, value) = setting.split_once(' ').unwrap_or((setting, ""));
+    match key {
+        "size" => host.settings.message_size_limit = value.parse().unwrap(),
+        "recipients" => host.settings.recipient_limit = value.parse().unwrap(),
+        "free" => host.free = value.parse().unwrap(),
+        "trusted" => host.trusted = true,
+        "normalize" => host.settings.bare_newlines = BareNewlines::Normalize,
+        "commit" if value == "full" => host.commit = Commit::Full,
+        "commit" if value == "fails" => host.commit = Commit::Fails,
+        _ => panic!("! {setting} means nothing"),
+    }
+}
+
+fn unescape(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'\\' => match bytes.next().unwrap() {
+                b'r' => b'\r',
+                b'n' => b'\n',
+                b't' => b'\t',
+                b'0' => 0,
+                b'x' => {
+                    let hex = [bytes.next().unwrap(), bytes.next().unwrap()];
+                    u8::from_str_radix(std::str::from_utf8(&hex).unwrap(), 16).unwrap()
+                }
+                other => other,
+            },
+            other => other,
+        });
+    }
+    out
+}

@@ -1,0 +1,159 @@
+//! Limits that a dialogue cannot show: time-outs to the octet, sizes, the memory of an idle session.
+
+use crate::player::{Host, Player};
+use common::time::Timestamp;
+use smtpd::session::{Answer, Session};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn in_content(host: Host) -> Player {
+    let mut player = Player::new(host);
+    player.send(b"EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<joe@example>\r\nDATA\r\n");
+    assert!(player.open.is_some());
+    player.replies();
+    player
+}
+
+/// RFC 5321 4.5.3.2.7 asks for five minutes; a client that sends an octet now and then gets no more than that for its line.
+#[test]
+fn an_octet_now_and_then_does_not_prolong_a_command_line() {
+    let mut player = Player::new(Host::default());
+    for _ in 0..299 {
+        player.pass(SECOND);
+        player.send(b"N");
+    }
+    assert!(!player.closed);
+    player.pass(SECOND);
+    assert!(player.closed);
+    assert_eq!(player.replies().last().unwrap(), "421 4.4.2 mail.example Error: timeout exceeded");
+    assert_eq!(player.log[1], "timeout after CONNECT from unknown[192.0.2.1]");
+}
+
+#[test]
+fn each_whole_line_prolongs_the_session() {
+    let mut player = Player::new(Host::default());
+    for _ in 0..50 {
+        player.pass(299 * SECOND);
+        player.send(b"NOOP\r\n");
+    }
+    assert!(!player.closed);
+}
+
+#[test]
+fn each_kib_of_content_prolongs_the_session_and_less_does_not() {
+    let mut player = in_content(Host::default());
+    for _ in 0..5 {
+        player.pass(299 * SECOND);
+        player.send(&[b'x'; 1024]);
+    }
+    assert!(!player.closed);
+    for _ in 0..299 {
+        player.pass(SECOND);
+        player.send(b"x\r\n");
+    }
+    player.pass(SECOND);
+    assert!(player.closed && player.open.is_none() && player.messages.is_empty());
+    assert_eq!(player.log[1], "timeout after DATA (6017 bytes) from unknown[192.0.2.1]");
+}
+
+#[test]
+fn the_size_limit_is_exact() {
+    for (size, reply) in [
+        (10_000, "250 2.0.0 Ok: queued as 0000000000000001"),
+        (10_001, "552 5.3.4 Message size exceeds fixed limit"),
+    ] {
+        let mut player = in_content(Host::default());
+        player.send(&vec![b'x'; size - 2]);
+        player.send(b"\r\n.\r\n");
+        assert_eq!(player.replies(), [reply], "{size}");
+        assert_eq!(player.messages.len(), usize::from(size == 10_000));
+        player.send(b"NOOP\r\n");
+        assert_eq!(player.replies(), ["250 2.0.0 Ok"]);
+    }
+}
+
+#[test]
+fn without_a_size_limit_there_is_none() {
+    let mut host = Host::default();
+    host.settings.message_size_limit = 0;
+    let mut player = Player::new(host.clone());
+    player.send(b"EHLO a\r\n");
+    assert!(player.replies().contains(&"250-SIZE".to_owned()));
+    let mut player = in_content(host);
+    (0..100).for_each(|_| player.send(&[b'x'; 100_000]));
+    player.send(b"\r\n.\r\n");
+    assert_eq!(player.messages[0].1.len(), 10_000_002);
+}
+
+#[test]
+fn content_without_end_is_not_read_for_ever() {
+    let mut player = in_content(Host::default());
+    for _ in 0..65 {
+        player.send(&vec![b'x'; 1 << 20]);
+    }
+    assert!(player.closed && player.open.is_none());
+    assert_eq!(player.replies(), ["421 4.3.4 mail.example Error: message size exceeds fixed limit"]);
+}
+
+#[test]
+fn going_down_lets_content_come_and_an_answer_be_given() {
+    let mut player = Player::new(Host::default());
+    assert!(player.session.shut_down(false));
+    player.act();
+    assert_eq!(player.replies()[1], "421 4.3.2 mail.example Service shutting down");
+    assert!(player.closed);
+
+    let mut player = in_content(Host::default());
+    assert!(!player.session.shut_down(false));
+    player.send(b"x\r\n.\r\n");
+    assert_eq!(player.messages.len(), 1);
+    assert!(player.session.shut_down(false));
+
+    let mut player = in_content(Host::default());
+    assert!(player.session.shut_down(true));
+    player.act();
+    assert!(player.closed && player.open.is_none(), "nothing remains of half a message");
+}
+
+#[test]
+fn an_answer_to_nothing_is_ignored_and_a_commit_is_never_broken_off() {
+    use smtpd::session::{Action, Question};
+    let mut player = in_content(Host::default());
+    for octet in [b".", b"\r", b"\n"] {
+        assert_eq!(player.session.receive(octet, Timestamp(0)).used, 1);
+    }
+    let Some(Action::Ask(token, Question::Commit { .. })) = player.session.next_action() else { panic!() };
+    assert!(!player.session.shut_down(true));
+    player.session.expire(Timestamp(i64::MAX));
+    assert!(!player.session.is_closed());
+    let queued = Answer::Queued(crate::player::id(1));
+    player.session.answer(token, queued.clone(), Timestamp(0));
+    player.session.answer(token, queued, Timestamp(0));
+    player.open = None;
+    player.act();
+    assert_eq!(player.replies(), ["250 2.0.0 Ok: queued as 0000000000000001"]);
+}
+
+#[test]
+fn recipients_far_beyond_the_limit_become_errors() {
+    let mut player = Player::new(Host::default());
+    player.send(b"EHLO a\r\nMAIL FROM:<a@b>\r\n");
+    for i in 0..3 {
+        player.send(format!("RCPT TO:<user{i}@example>\r\n").as_bytes());
+    }
+    for _ in 0..1000 {
+        player.send(b"RCPT TO:<user@example>\r\n");
+    }
+    assert!(!player.closed);
+    for _ in 0..20 {
+        player.send(b"RCPT TO:<user@example>\r\n");
+    }
+    assert!(player.closed);
+}
+
+/// Thousands of idle sessions are to cost kilobytes each: the core takes its part of that and no more.
+#[test]
+fn an_idle_core_is_small() {
+    assert!(size_of::<Session>() <= 512, "{}", size_of::<Session>());
+}

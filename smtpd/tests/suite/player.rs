@@ -1,0 +1,185 @@
+//! Plays a client against the session core: answers its questions as a small, fixed host would, and keeps what comes out.
+
+use common::address::{Address, Domain};
+use common::config::BareNewlines;
+use common::time::Timestamp;
+use smtpd::policy::{self, Standing};
+use smtpd::session::reply::{NO_SPACE, WRITE_ERROR};
+use smtpd::session::{Action, Answer, Client, MessageStart, Question, Session, Settings};
+use spool::id::QueueId;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the host around the core is like.
+#[derive(Debug, Clone)]
+pub struct Host {
+    pub settings: Settings,
+    pub trusted: bool,
+    /// Octets free for the queue.
+    pub free: u64,
+    /// What commits come to.
+    pub commit: Commit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    Works,
+    Full,
+    Fails,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        let settings = Settings {
+            hostname: domain("mail.example"),
+            mail_name: domain("example"),
+            message_size_limit: 10_000,
+            recipient_limit: 3,
+            idle_timeout: Duration::from_secs(300),
+            bare_newlines: BareNewlines::Reject,
+        };
+        Self { settings, trusted: false, free: u64::MAX, commit: Commit::Works }
+    }
+}
+
+pub fn domain(text: &str) -> Domain {
+    text.parse().unwrap()
+}
+
+/// A core with its host.
+pub struct Player {
+    host: Host,
+    pub session: Session,
+    pub now: Timestamp,
+    /// Everything sent to the client.
+    pub output: Vec<u8>,
+    pub log: Vec<String>,
+    /// Messages committed: envelope and content.
+    pub messages: Vec<(MessageStart, Vec<u8>)>,
+    pub open: Option<(MessageStart, Vec<u8>)>,
+    pub closed: bool,
+}
+
+impl Player {
+    pub fn new(host: Host) -> Self {
+        let now = Timestamp(0);
+        let client = Client::new("192.0.2.1".parse().unwrap());
+        let session = Session::new(Arc::new(host.settings.clone()), client, now);
+        let mut player = Self {
+            host,
+            session,
+            now,
+            output: Vec::new(),
+            log: Vec::new(),
+            messages: Vec::new(),
+            open: None,
+            closed: false,
+        };
+        player.act();
+        player
+    }
+
+    /// The client sends this, in one packet.
+    pub fn send(&mut self, mut input: &[u8]) {
+        let mut stuck = 0;
+        while !input.is_empty() {
+            let taken = self.session.receive(input, self.now);
+            if !taken.content.is_empty() {
+                self.open.as_mut().expect("content belongs to a message").1.extend_from_slice(taken.content);
+            }
+            stuck = if taken.used == 0 && taken.content.is_empty() { stuck + 1 } else { 0 };
+            assert!(stuck < 3, "the core takes no input and wants nothing");
+            input = &input[taken.used..];
+            self.act();
+        }
+    }
+
+    /// Time passes; a deadline in between is met.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now.after(time);
+        if let Some(deadline) = self.session.deadline().filter(|d| *d <= end) {
+            self.session.expire(Timestamp(deadline.0 - 1));
+            assert!(!self.session.is_closed(), "not before its time");
+            self.now = deadline;
+            self.session.expire(deadline);
+            self.act();
+        }
+        self.now = end;
+    }
+
+    pub fn act(&mut self) {
+        while let Some(action) = self.session.next_action() {
+            assert!(!self.closed, "nothing follows the end");
+            match action {
+                Action::Reply(reply) => reply.write_to(&mut self.output),
+                Action::Flush => {}
+                Action::Ask(token, question) => {
+                    assert_eq!(self.session.deadline(), None, "no deadline while we are asked");
+                    let answer = self.answer(question);
+                    self.session.answer(token, answer, self.now);
+                }
+                Action::Begin(start) => {
+                    assert!(self.open.is_none());
+                    self.open = Some((*start, Vec::new()));
+                }
+                Action::Discard => assert!(self.open.take().is_some(), "only what has begun can be dropped"),
+                Action::Log(_, line) => self.log.push(line),
+                Action::Close { .. } => self.closed = true,
+            }
+        }
+    }
+
+    fn answer(&mut self, question: Question) -> Answer {
+        match question {
+            Question::Sender { size, .. } => {
+                policy::room(size, Some(self.host.free)).map_or_else(Answer::Refused, |()| Answer::Yes)
+            }
+            Question::Recipient { bare_postmaster: true, .. } => Answer::Yes,
+            Question::Recipient { recipient, .. } => {
+                policy::recipient(self.host.trusted, &recipient, &standing(&recipient))
+                    .map_or_else(Answer::Refused, |()| Answer::Yes)
+            }
+            Question::Commit { .. } => {
+                let message = self.open.take().expect("a message was begun");
+                match self.host.commit {
+                    Commit::Works => {
+                        self.messages.push(message);
+                        Answer::Queued(id(self.messages.len()))
+                    }
+                    Commit::Full => Answer::Refused(NO_SPACE),
+                    Commit::Fails => Answer::Refused(WRITE_ERROR),
+                }
+            }
+        }
+    }
+
+    /// What has been sent to the client since the last call, as lines.
+    pub fn replies(&mut self) -> Vec<String> {
+        let text = String::from_utf8(std::mem::take(&mut self.output)).expect("replies are ASCII");
+        assert!(text.is_empty() || text.ends_with("\r\n"));
+        let lines: Vec<String> = text.split_terminator("\r\n").map(str::to_owned).collect();
+        for line in &lines {
+            assert!(line.len() <= 510 && !line.contains(['\r', '\n']), "{line:?}");
+        }
+        lines
+    }
+}
+
+/// The n-th message's queue ID.
+pub fn id(n: usize) -> QueueId {
+    QueueId::new(Timestamp(0), n as u64)
+}
+
+/// Users joe, jane and every "user…"; "unsure" cannot be looked up.
+fn standing(address: &Address) -> Standing {
+    let local = address.local_part().value().to_lowercase();
+    match address.domain().to_lowercase().as_str() {
+        "example" if local == "unsure" => Standing::Unsure("test".into()),
+        "example" if ["joe", "jane", "postmaster"].contains(&local.as_str()) || local.starts_with("user") => {
+            Standing::Known
+        }
+        "example" => Standing::Unknown,
+        "relay.example" => Standing::Relay,
+        _ => Standing::Elsewhere,
+    }
+}

@@ -1,0 +1,69 @@
+//! Every stage × every verb, as one table in `tests/states.txt`: a difference there is a change of behaviour. Written anew by
+//! `UPDATE=1 cargo test -p smtpd --test suite`.
+
+use crate::player::{Host, Player};
+use smtpd::session::verbs::{STAGES, Stage, TABLE, Verb};
+use std::fmt::Write;
+use std::path::Path;
+
+fn at(stage: Stage) -> Player {
+    let mut player = Player::new(Host::default());
+    let commands = ["EHLO client.example", "MAIL FROM:<a@b.example>", "RCPT TO:<joe@example>"];
+    let depth = STAGES.iter().position(|s| *s == stage).unwrap();
+    for command in &commands[..depth] {
+        player.send(format!("{command}\r\n").as_bytes());
+    }
+    assert_eq!(player.session.stage(), Some(stage));
+    player.replies();
+    player
+}
+
+fn arguments(verb: Verb) -> (&'static str, &'static str) {
+    match verb {
+        Verb::Helo | Verb::Ehlo => (" client.example", ""),
+        Verb::Mail => (" FROM:<c@d.example>", " FROM:c"),
+        Verb::Rcpt => (" TO:<jane@example>", " TO:<jane"),
+        Verb::Vrfy => (" joe", ""),
+        Verb::Foreign => (" / HTTP/1.1", ""),
+        Verb::Data | Verb::Rset => ("", " x"),
+        Verb::Noop | Verb::Help | Verb::Quit | Verb::NotOffered => ("", " x"),
+    }
+}
+
+#[test]
+fn every_verb_in_every_stage() {
+    let mut table = String::new();
+    for stage in STAGES {
+        for (name, verb) in TABLE
+            .iter()
+            .map(|r| (r.name, r.verb))
+            .chain([("XYZZY", Verb::NotOffered), ("", Verb::NotOffered)])
+        {
+            for (kind, argument) in [("good", arguments(verb).0), ("bad", arguments(verb).1)] {
+                let mut player = at(stage);
+                player.send(format!("{name}{argument}\r\n").as_bytes());
+                let after = if player.closed {
+                    "closed".to_owned()
+                } else {
+                    player.session.stage().map_or("Content".to_owned(), |stage| format!("{stage:?}"))
+                };
+                let replies = player.replies();
+                let replies = match replies.as_slice() {
+                    [one] => one.clone(),
+                    many => format!("{} … ({} lines)", many[0], many.len()),
+                };
+                writeln!(table, "{:<10} {name:<8} {kind:<4} -> {after:<10} {replies}", format!("{stage:?}"))
+                    .unwrap();
+            }
+        }
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/states.txt");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &table).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap();
+    for (expected, got) in expected.lines().zip(table.lines()) {
+        assert_eq!(got, expected);
+    }
+    assert_eq!(table.lines().count(), expected.lines().count());
+}
