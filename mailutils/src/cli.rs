@@ -1,6 +1,7 @@
-//! The command line of `ironpost`: the one description from which `--help`, completions and the man page are made.
+//! The command line of `ironpost`: the one description from which `--help`, completions and the man page are
+//! made.
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Ironpost, a mail system: run it, look into it, tend its queue.
@@ -8,7 +9,8 @@ use std::path::PathBuf;
 #[command(name = "ironpost", version, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     /// Configuration file
-    #[arg(short = 'c', long = "config", value_name = "FILE", global = true, default_value = common::config::DEFAULT_PATH)]
+    #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
+    #[arg(default_value = common::config::DEFAULT_PATH)]
     pub config: PathBuf,
     /// What to do
     #[command(subcommand)]
@@ -20,8 +22,106 @@ pub struct Cli {
 pub enum Command {
     /// Run the daemons in the foreground until SIGTERM; SIGHUP reloads
     #[command(
-        long_about = "Run the daemons in the foreground. Prints `ready` on a line of its own to standard output once all of \
-        them serve, starts again what ends, stops all on SIGTERM or SIGINT, and reloads all on SIGHUP (when the configuration is good)."
+        long_about = "Run the daemons in the foreground. Prints `ready` on a line of its own to standard output \
+        once all of them serve, starts again what ends, stops all on SIGTERM or SIGINT, and reloads all on SIGHUP \
+        (when the configuration is good)."
     )]
     Run,
+    /// Check configuration, tables, folders and permissions
+    #[command(
+        long_about = "Check the configuration, the tables it names, and whether each daemon can reach what it \
+        needs. Exit code 0 when all is well (warnings do not count), else 78."
+    )]
+    Check,
+    /// Print the effective configuration, valid as input
+    Config {
+        /// The defaults of this machine instead of the effective values
+        #[arg(long)]
+        defaults: bool,
+    },
+    /// Explain where mail to an address would go, and why
+    Route {
+        /// A recipient; a bare name is completed as everywhere
+        address: String,
+    },
+    /// Look at the queue and change it
+    #[command(subcommand)]
+    Queue(Queue),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page (roff)
+    #[command(hide = true)]
+    Manpage,
+}
+
+/// What can be done with the queue.
+#[derive(Debug, Subcommand)]
+pub enum Queue {
+    /// List queued messages
+    List {
+        /// One JSON object a line, with the keys of `postqueue -j` and more
+        #[arg(long)]
+        json: bool,
+        /// Which ones
+        #[command(flatten)]
+        filter: Filter,
+    },
+    /// Show envelope and journal of a message
+    Show {
+        /// Queue ID
+        id: String,
+    },
+    /// Print a message's content
+    Cat {
+        /// Queue ID
+        id: String,
+    },
+    /// Try messages again now
+    Retry(Selected),
+    /// Keep messages until they are released
+    Hold(Selected),
+    /// Let held messages go on
+    Release(Selected),
+    /// Remove messages without a notification
+    Delete(Selected),
+}
+
+/// Which messages a verb is for: one of IDs, `--all` or a filter is needed.
+#[derive(Debug, Args)]
+pub struct Selected {
+    /// Queue IDs
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Every message
+    #[arg(long, conflicts_with = "ids")]
+    pub all: bool,
+    /// Those that
+    #[command(flatten)]
+    pub filter: Filter,
+}
+
+/// Conditions; all of them must hold.
+#[derive(Debug, Default, Args)]
+pub struct Filter {
+    /// From this sender (`<>`: the null sender)
+    #[arg(long, value_name = "ADDRESS")]
+    pub sender: Option<String>,
+    /// With this recipient outstanding
+    #[arg(long, value_name = "ADDRESS")]
+    pub recipient: Option<String>,
+    /// With a recipient in this domain outstanding
+    #[arg(long, value_name = "DOMAIN")]
+    pub domain: Option<String>,
+    /// Arrived longer ago than this: "90s", "5m", "4h", "2d"
+    #[arg(long, value_name = "TIME")]
+    pub older_than: Option<String>,
+    /// In this queue: maildrop, incoming, active, deferred, hold
+    #[arg(long, value_name = "QUEUE")]
+    pub queue: Option<String>,
+    /// With this text in a delay reason
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
 }

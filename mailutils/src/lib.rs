@@ -2,16 +2,32 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`cli`], [`exit`] | the command line of `ironpost`; exit codes |
+//! | [`cli`], [`exit`], [`failure`], [`terminal`] | command line of `ironpost`; exit codes; texts for people |
 //! | [`run`] | `ironpost run`: the supervisor |
+//! | [`check`], [`config`], [`route`] | `ironpost check`, `config`, `route` |
+//! | [`queue`], [`control`] | `ironpost queue`, `mailq`; asking queued |
+//! | [`sendmail`] | `sendmail`, `newaliases` |
+//! | [`generate`] | completions and man page |
 
+pub mod check;
 pub mod cli;
+pub mod config;
+pub mod control;
 pub mod exit;
+pub mod failure;
+pub mod generate;
+pub mod queue;
+pub mod route;
 pub mod run;
+pub mod sendmail;
+pub mod terminal;
 
 use clap::Parser;
 use cli::{Cli, Command};
+use common::config::Config;
+use failure::Failure;
 use std::ffi::OsString;
+use std::path::Path;
 
 /// `ironpost` with these arguments (the first is its own name); the exit code.
 pub fn ironpost(args: impl IntoIterator<Item = OsString>) -> u8 {
@@ -23,7 +39,21 @@ pub fn ironpost(args: impl IntoIterator<Item = OsString>) -> u8 {
             return if error.print().is_ok() { code } else { exit::FAILURE };
         }
     };
-    match cli.command {
-        Command::Run => run::run(&cli.config),
+    let done = match &cli.command {
+        Command::Run => return run::run(&cli.config),
+        Command::Check => check::run(&cli.config),
+        Command::Config { defaults } => config::run(&cli.config, *defaults),
+        Command::Route { address } => load(&cli.config).and_then(|config| route::run(&config, address)),
+        Command::Queue(command) => load(&cli.config).and_then(|config| queue::run(&config, command)),
+        Command::Completions { shell } => generate::completions(*shell),
+        Command::Manpage => generate::manpage(),
+    };
+    match done {
+        Ok(()) => exit::OK,
+        Err(failure) => failure.report("ironpost"),
     }
+}
+
+fn load(file: &Path) -> Result<Config, Failure> {
+    Config::load(file).map_err(|e| Failure::new(exit::CONFIG, e.to_string()))
 }

@@ -1,4 +1,5 @@
-//! `ironpost run` with daemons that are scripts: each test has its own configuration, all share one folder of programs.
+//! `ironpost run` with daemons that are scripts: each test has its own configuration, all share one folder of
+//! programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use nix::sys::signal::{Signal, kill};
@@ -16,8 +17,8 @@ use tempfile::TempDir;
 const DEADLINE: Duration = Duration::from_secs(60);
 const NAMES: [&str; 4] = ["queued", "smtpd", "deliverd smtp", "deliverd local"];
 
-/// `ironpost` with fake daemons beside it. Made once, before anything is started: a program that is still open for writing in a
-/// process that is just being forked cannot be executed.
+/// `ironpost` with fake daemons beside it. Made once, before anything is started: a program that is still
+/// open for writing in a process that is just being forked cannot be executed.
 fn programs() -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let make = || {

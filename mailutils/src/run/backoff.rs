@@ -1,5 +1,5 @@
-//! How long the supervisor waits before it starts a daemon again: 1 s after the first end, doubling to 60 s; a daemon that has lived
-//! for a minute begins anew at 1 s.
+//! How long the supervisor waits before it starts a daemon again: 1 s after the first end, doubling to 60 s;
+//! a daemon that has lived for a minute begins anew at 1 s.
 
 use std::time::Duration;
 

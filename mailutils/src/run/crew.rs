@@ -1,15 +1,18 @@
-//! What the supervisor does when: a state machine without processes, signals or a clock. Events go in with the time, [`Action`]s come out.
+//! What the supervisor does when: a state machine without processes, signals or a clock. Events go in with
+//! the time, [`Action`]s come out.
 //!
-//! During the first start a daemon that ends with a lasting error (usage, permission, configuration) ends everything; one that ends otherwise
-//! is tried again until [`PATIENCE`] is over. Once all were ready, whatever ends is started again after a pause ([`super::backoff`]).
-//! When told to stop, every daemon gets SIGTERM, and SIGKILL after [`STOP_TIME`]; nothing is started any more.
+//! During the first start a daemon that ends with a lasting error (usage, permission, configuration) ends
+//! everything; one that ends otherwise is tried again until [`PATIENCE`] is over. Once all were ready,
+//! whatever ends is started again after a pause ([`super::backoff`]). When told to stop, every daemon gets
+//! SIGTERM, and SIGKILL after [`STOP_TIME`]; nothing is started any more.
 
 use super::backoff::Backoff;
 use std::time::{Duration, Instant};
 
 /// So long the first start may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// A daemon that ends with an error other than a lasting one is tried again for so long during the first start.
+/// A daemon that ends with an error other than a lasting one is tried again for so long during the first
+/// start.
 pub const FIRST_TRIES: Duration = Duration::from_secs(15);
 /// So long the daemons may take to stop.
 pub const STOP_TIME: Duration = Duration::from_secs(30);
@@ -78,7 +81,8 @@ struct Member {
     backoff: Backoff,
     /// Was it ready at least once?
     served: bool,
-    /// Was a reload wanted while it was starting? It may have read the old file, and may not listen to signals yet.
+    /// Was a reload wanted while it was starting? It may have read the old file, and may not listen to
+    /// signals yet.
     reload: bool,
 }
 
@@ -254,7 +258,8 @@ impl Crew {
     }
 }
 
-/// Whether trying again is of no use: an error that lasts (sysexits(3): usage, permission, configuration), or enough was tried.
+/// Whether trying again is of no use: an error that lasts (sysexits(3): usage, permission, configuration), or
+/// enough was tried.
 fn is_final(end: End, since_start: Duration) -> bool {
     matches!(end, End::Code(64 | 77 | 78) | End::NotStarted) || since_start >= FIRST_TRIES
 }

@@ -1,8 +1,10 @@
-//! Processes, signals and time for the [`Crew`]. One thread decides; one hands it signals, one hands it the daemons' notices.
+//! Processes, signals and time for the [`Crew`]. One thread decides; one hands it signals, one hands it the
+//! daemons' notices.
 //!
-//! Each daemon gets, as standard input, a pipe whose other end only this process holds, so that it learns of our end, however
-//! that comes; the notify socket's name; and a process group of its own, so that a key pressed at the terminal reaches us alone.
-//! A process is signalled only while it is not reaped, so never a stranger that took over its number.
+//! Each daemon gets, as standard input, a pipe whose other end only this process holds, so that it learns of
+//! our end, however that comes; the notify socket's name; and a process group of its own, so that a key
+//! pressed at the terminal reaches us alone. A process is signalled only while it is not reaped, so never a
+//! stranger that took over its number.
 
 use super::Voice;
 use super::crew::{Action, Crew, End, PATIENCE};
@@ -27,8 +29,9 @@ enum Event {
     Notice(Notice),
 }
 
-/// Starts the programs and keeps them running until SIGTERM or SIGINT; the exit code. `check` looks at the configuration before it is
-/// reloaded. Errors: what is needed to supervise cannot be had; then nothing was started.
+/// Starts the programs and keeps them running until SIGTERM or SIGINT; the exit code. `check` looks at the
+/// configuration before it is reloaded. Errors: what is needed to supervise cannot be had; then nothing was
+/// started.
 pub fn supervise(
     programs: Vec<Program>,
     voice: &Voice,
@@ -69,7 +72,8 @@ fn listen_to_signals(events: Sender<Event>) -> io::Result<()> {
 
 fn listen_to_notices(socket: NotifySocket, events: Sender<Event>) -> io::Result<()> {
     let receive = move || {
-        // An error of a bound datagram socket does not go away: without notices the crew runs out of patience and says so.
+        // An error of a bound datagram socket does not go away: without notices the crew runs out of patience
+        // and says so.
         while let Ok(notice) = socket.receive() {
             if events.send(Event::Notice(notice)).is_err() {
                 return;

@@ -7,8 +7,9 @@
 //! | [`notify`] | the daemons say that they are ready |
 //! | [`driver`] | processes, signals, time |
 //!
-//! It checks the configuration before it starts anything, prints `ready` on a line of its own to standard output once all daemons serve,
-//! and nothing else there. The daemons end when it ends, also when it is killed: see [`common::lifeline`].
+//! It checks the configuration before it starts anything, prints `ready` on a line of its own to standard
+//! output once all daemons serve, and nothing else there. The daemons end when it ends, also when it is
+//! killed: see [`common::lifeline`].
 
 pub mod backoff;
 pub mod crew;
@@ -83,7 +84,8 @@ impl Voice {
 
     fn person(&self, text: &str) {
         if !self.log_is_stderr {
-            // Several lines (a configuration error with its spot) stay several lines here; the log escapes them.
+            // Several lines (a configuration error with its spot) stay several lines here; the log escapes
+            // them.
             eprintln!("ironpost: {text}");
         }
     }

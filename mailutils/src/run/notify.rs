@@ -1,7 +1,9 @@
-//! The receiving side of the sd_notify protocol: a datagram socket whose name the kernel chooses, one for each run.
+//! The receiving side of the sd_notify protocol: a datagram socket whose name the kernel chooses, one for
+//! each run.
 //!
-//! The kernel says which process sent a datagram, so a daemon can speak only for itself. A datagram that is too long, or that came without
-//! credentials, is dropped. The socket has no name in the file system: nothing is left behind.
+//! The kernel says which process sent a datagram, so a daemon can speak only for itself. A datagram that is
+//! too long, or that came without credentials, is dropped. The socket has no name in the file system: nothing
+//! is left behind.
 
 use nix::cmsg_space;
 use nix::sys::socket::{
@@ -78,7 +80,8 @@ impl NotifySocket {
     }
 }
 
-/// Reads `NAME=VALUE` lines; those that mean nothing to a supervisor (`STATUS=`, `MAINPID=` …) are passed over.
+/// Reads `NAME=VALUE` lines; those that mean nothing to a supervisor (`STATUS=`, `MAINPID=` …) are passed
+/// over.
 fn read_notice(pid: i32, text: &[u8]) -> Notice {
     let says = |wanted: &[u8]| text.split(|b| *b == b'\n').any(|line| line == wanted);
     Notice { pid, ready: says(b"READY=1"), stopping: says(b"STOPPING=1") }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Stands for a daemon under `ironpost run`. What it does is told by a file with its name in the folder `behave` beside the
-configuration; what happens to it goes to standard error, one line each: NAME PID EVENT."""
+"""Stands for a daemon under `ironpost run`. What it does is told by a file with its name in the folder `behave`
+beside the configuration; what happens to it goes to standard error, one line each: NAME PID EVENT."""
 
 import os
 import signal
@@ -9,7 +9,11 @@ import subprocess
 import sys
 import threading
 
-name = " ".join([os.path.basename(sys.argv[0])] + [word for word in sys.argv[1:] if word in ("smtp", "local")])
+# Waited for, not handled: a handler may run just before a pause() that then lasts.
+SIGNALS = {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
+signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+role = [word for word in sys.argv[1:] if word in ("smtp", "local")]
+name = " ".join([os.path.basename(sys.argv[0])] + role)
 folder = os.path.dirname(sys.argv[sys.argv.index("-c") + 1])
 
 
@@ -23,10 +27,14 @@ def notify():
     s.send(b"READY=1")
 
 
-def term(*_):
-    tell("term")
-    if behaviour != "deaf":
-        os._exit(0)
+def handle():
+    number = signal.sigwait(SIGNALS)
+    if number == signal.SIGTERM:
+        tell("term")
+        if behaviour != "deaf":
+            os._exit(0)
+    if number == signal.SIGHUP:
+        tell("hup")
 
 
 def end_with_supervisor():
@@ -41,9 +49,6 @@ try:
 except FileNotFoundError:
     behaviour = ""
 
-events = {signal.SIGTERM: term, signal.SIGHUP: lambda *_: tell("hup"), signal.SIGUSR1: lambda *_: None}
-for number, handler in events.items():
-    signal.signal(number, handler)
 threading.Thread(target=end_with_supervisor, daemon=True).start()
 tell("start")
 if behaviour.startswith("exit "):
@@ -56,8 +61,8 @@ if behaviour == "stranger":
         "s.connect('\\0' + os.environ['NOTIFY_SOCKET'][1:]); s.send(b'READY=1')"
     subprocess.run([sys.executable, "-c", code], check=True)
     tell("stranger spoke")
-    signal.pause()
+    handle()
     tell("speaks itself")
 notify()
 while True:
-    signal.pause()
+    handle()

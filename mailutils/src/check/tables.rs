@@ -1,0 +1,122 @@
+//! Are the tables right? Each one by itself, so that one mistake does not hide another.
+
+use super::Finding;
+use common::aliases::Aliases;
+use common::config::{self, Config};
+use common::routing::{Expansion, Transports};
+use common::table::{MAX_FILE, TableError};
+use common::tables::Tables;
+use common::users::Users;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// All tables; when each is right by itself, the aliases are also followed to their ends.
+pub fn check(config: &Config) -> Vec<Finding> {
+    let mut findings = aliases(&config.local.aliases);
+    if let config::Users::File(path) = &config.local.users {
+        findings.extend(read(path, |text| Users::parse(path, text).map(drop)));
+    }
+    if let Some(path) = &config.deliverd.transport {
+        findings.extend(read(path, |text| Transports::parse(path, text).map(drop)));
+    }
+    if !findings.iter().any(|f| matches!(f, Finding::Error(_))) {
+        findings.extend(loops(config));
+    }
+    findings
+}
+
+/// The aliases file, which need not exist.
+pub fn aliases(path: &Path) -> Vec<Finding> {
+    if fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return vec![Finding::Warning(format!("{}: not there: there are no aliases", path.display()))];
+    }
+    let mut findings = Vec::new();
+    let problem = read(path, |text| {
+        let aliases = Aliases::parse(path, text)?;
+        findings
+            .extend(aliases.problems().map(|problem| Finding::Warning(format!("{problem}: its mail waits"))));
+        Ok(())
+    });
+    findings.extend(problem);
+    findings
+}
+
+fn read(path: &Path, parse: impl FnOnce(&str) -> Result<(), TableError>) -> Option<Finding> {
+    let text = match fs::metadata(path) {
+        Ok(meta) if meta.len() > MAX_FILE => {
+            Err(io::Error::other(format!("larger than {} MiB", MAX_FILE >> 20)))
+        }
+        Ok(_) => fs::read_to_string(path),
+        Err(error) => Err(error),
+    };
+    match text {
+        Ok(text) => parse(&text).err().map(|error| Finding::Error(error.to_string())),
+        Err(error) => Some(Finding::Error(format!("{}: cannot read: {error}", path.display()))),
+    }
+}
+
+/// Aliases that lead back to themselves, or nowhere.
+fn loops(config: &Config) -> Vec<Finding> {
+    let Ok(tables) = Tables::load(config) else { return Vec::new() };
+    let router = tables.router();
+    let text = fs::read_to_string(&config.local.aliases).unwrap_or_default();
+    let names = common::table::logical_lines(&text);
+    let names = names.iter().filter_map(|(number, line)| {
+        let name = line.split_once(':')?.0.trim().trim_matches('"');
+        Some((number, common::address::LocalPart::quote(name).ok()?))
+    });
+    let path = config.local.aliases.display();
+    names
+        .filter_map(|(number, name)| {
+            let address = common::address::Address::new(name, config.mail_name.clone()).ok()?;
+            match router.expand(&address) {
+                // Aliases that use what is not built are told of one by one already.
+                Expansion::Broken(status) if status.code.class() == 5 => {
+                    Some(Finding::Error(format!("{path}:{number}: {}", status.text)))
+                }
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_are_found_at_their_lines() {
+        for (aliases, users, transport, expected) in [
+            ("a: b\n", "joe\n", "x smtp:[y]\n", &[][..]),
+            ("a b\n", "joe\n", "x smtp:[y]\n", &["aliases:1: wanted NAME"]),
+            ("a: b\nb: a\n", "joe\n", "x smtp:[y]\n", &["aliases:1: alias loop", "aliases:2: alias loop"]),
+            ("a: |cmd\n", "joe\n", "x smtp:[y]\n", &["aliases:1: alias \"a\": delivery to commands"]),
+            ("a b\n", "x/y\n", "x what:[y]\n", &["aliases:1: ", "users:1: ", "transport"]),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            for (name, text) in [("aliases", aliases), ("users", users), ("transport", transport)] {
+                fs::write(folder.path().join(name), text).unwrap();
+            }
+            let text = "mail_name = \"here.example\"\n[local]\nusers = \"users\"\naliases = \"aliases\"\n\
+                [deliverd]\ntransport = \"transport\"\n";
+            let config = Config::parse(text, "x".as_ref(), folder.path()).unwrap();
+            let found: Vec<String> = check(&config).iter().map(Finding::text).collect();
+            assert_eq!(found.len(), expected.len(), "{found:?}");
+            for (found, part) in found.iter().zip(expected) {
+                assert!(found.contains(part), "{found:?} has no {part:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn missing_files_are_errors_but_for_the_aliases() {
+        let text = "[local]\nusers = \"u\"\naliases = \"a\"\n[deliverd]\ntransport = \"t\"\n";
+        let config = Config::parse(text, "x".as_ref(), "/nonexistent".as_ref()).unwrap();
+        let found = check(&config);
+        assert!(
+            matches!(found.as_slice(), [Finding::Warning(_), Finding::Error(_), Finding::Error(_)]),
+            "{found:?}"
+        );
+    }
+}
