@@ -17,8 +17,8 @@ impl Client {
     /// Connects and reads the greeting.
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("connect {address}: {error}"));
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        stream.set_read_timeout(Some(*DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(*DEADLINE)).unwrap();
         let mut client = Self { stream: BufReader::new(stream), greeting: String::new() };
         client.greeting = client.reply();
         client

@@ -50,7 +50,7 @@ impl Ironpost {
         let out = process.out.clone();
         self.supervisor = Some(process);
         let log = self.log.clone();
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + *DEADLINE;
         out.wait_for("ready", |lines| {
             if let Some(status) = self.supervisor.as_mut().and_then(Process::poll) {
                 // Its last words may still be in the pipe.
@@ -90,7 +90,7 @@ impl Ironpost {
             let _ = kill(*pid, Signal::SIGKILL);
         }
         for (pid, line) in family {
-            let end = Instant::now() + DEADLINE;
+            let end = Instant::now() + *DEADLINE;
             while alive(pid) {
                 assert!(Instant::now() < end, "does not die: {line:?}");
                 std::thread::park_timeout(Duration::from_millis(5));

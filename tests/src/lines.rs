@@ -81,7 +81,7 @@ impl Lines {
 
     /// Waits until `find` makes something of all lines so far; it is asked anew whenever one comes, and now and then without.
     pub fn wait_for<T>(&self, what: &str, mut find: impl FnMut(&[String]) -> Option<T>) -> T {
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + *DEADLINE;
         let mut lines = self.inner.0.lock().unwrap();
         loop {
             if let Some(found) = find(&lines) {

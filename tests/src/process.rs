@@ -72,7 +72,7 @@ impl Process {
 
     /// Waits for its end. Panics after the deadline.
     pub fn wait(&mut self) -> ExitStatus {
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + *DEADLINE;
         loop {
             if let Some(status) = self.poll() {
                 return status;

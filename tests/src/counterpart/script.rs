@@ -198,7 +198,7 @@ impl Server {
     }
 
     fn wait_until<T>(&self, what: &str, found: impl Fn(&Record) -> Option<T>) -> T {
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + *DEADLINE;
         let mut record = self.shared.record.lock().unwrap();
         loop {
             if let Some(found) = found(&record) {

@@ -53,7 +53,7 @@ impl Sink {
 
 /// Waits until something listens at `address`; false when the process ended instead.
 pub fn wait_listening(address: SocketAddr, process: &mut Process) -> bool {
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + *DEADLINE;
     while Instant::now() < end {
         if process.poll().is_some() {
             return false;

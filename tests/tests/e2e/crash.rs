@@ -71,7 +71,7 @@ fn session(
     next: &AtomicUsize,
 ) -> Option<()> {
     let stream = TcpStream::connect(server).ok()?;
-    stream.set_read_timeout(Some(ironpost_tests::DEADLINE)).ok()?;
+    stream.set_read_timeout(Some(*ironpost_tests::DEADLINE)).ok()?;
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut exchange = |text: &str, expected: &str| -> Option<()> {
         (&stream).write_all(text.as_bytes()).ok()?;
