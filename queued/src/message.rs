@@ -158,6 +158,11 @@ impl Message {
         })
     }
 
+    /// All recipients in the order of their numbers: is delivery still wanted?
+    pub fn members(&self) -> impl Iterator<Item = (&Recipient, bool)> {
+        self.members.iter().map(|member| (&member.recipient, matches!(member.state, State::Pending(_))))
+    }
+
     /// A recipient and its state.
     pub fn recipient(&self, number: u32) -> Option<(&Recipient, &State)> {
         let member = self.members.get(usize::try_from(number).ok()?)?;

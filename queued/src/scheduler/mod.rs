@@ -21,7 +21,8 @@ use backoff::{Backoff, Jitter};
 use common::destination::Transport;
 use common::status::{EnhancedCode, Status};
 use common::time::Timestamp;
-use destinations::{Destinations, JobId, Lane};
+pub use destinations::JobId;
+use destinations::{Destinations, Lane};
 use spool::dispatch::MAX_RECIPIENTS;
 use spool::id::QueueId;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -133,6 +134,7 @@ pub struct Scheduler {
     without_worker: HashMap<Transport, Timestamp>,
     started: Timestamp,
     actions: VecDeque<Action>,
+    stopped: bool,
 }
 
 #[derive(Debug)]
@@ -187,6 +189,7 @@ impl Scheduler {
             without_worker: HashMap::new(),
             started: now,
             actions: VecDeque::new(),
+            stopped: false,
         }
     }
 
@@ -218,6 +221,11 @@ impl Scheduler {
     /// Is this message in memory or waiting?
     pub fn knows(&self, id: QueueId) -> bool {
         self.active.contains_key(&id) || self.fresh_ids.contains(&id) || self.waiting.contains(id)
+    }
+
+    /// Has this message been given out to be loaded?
+    pub fn is_loading(&self, id: QueueId) -> bool {
+        self.active.get(&id).is_some_and(|active| active.loaded.is_none())
     }
 
     /// A loaded message's recipients that want delivery by workers (none when there is nothing for workers to do), and how many it has in all.
@@ -388,11 +396,22 @@ impl Scheduler {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
+        if self.stopped {
+            return None;
+        }
         self.dispatch(now).or_else(|| self.load(now))
+    }
+
+    /// From now on nothing new is begun.
+    pub fn stop(&mut self) {
+        self.stopped = true;
     }
 
     /// When `next_action` may have something to do although nothing happened.
     pub fn deadline(&self) -> Option<Timestamp> {
+        if self.stopped {
+            return None;
+        }
         let load = if self.room_for_deferred() { self.waiting.first_due() } else { None };
         let grace = self.waiting_transports().map(|(_, since)| since.after(TRANSPORT_GRACE)).min();
         [load, grace, self.destinations.deadline()].into_iter().flatten().min()

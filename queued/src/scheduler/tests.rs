@@ -233,12 +233,14 @@ fn memory_is_bounded_and_new_mail_is_not_starved_by_deferred_mail() {
     assert!(s.retry(id(40), at(0)) && !s.retry(id(5), at(0)) && s.knows(id(40)) && !s.knows(id(0)));
 }
 
+/// Accepted at, destination, ended at (and delivered?).
+type Simulated = (Timestamp, u32, Option<(Timestamp, bool)>);
+
 /// What the world does to the simulated system.
 struct World {
     scheduler: Scheduler,
     now: Timestamp,
-    /// Accepted at, destination, ended at.
-    messages: Vec<(Timestamp, u32, Option<(Timestamp, bool)>)>,
+    messages: Vec<Simulated>,
     numbers: HashMap<QueueId, usize>,
     answers: BinaryHeap<Reverse<(Timestamp, JobId, u32, usize)>>,
     delivered_now: HashSet<usize>,

@@ -1,0 +1,190 @@
+//! What users' commands ask: `public/control`.
+//!
+//! One thread a connection, a bounded number of them, one request each, with time-outs in both directions: a command that stops reading
+//! is left alone. Anyone may list and submit, only root and the spool's owner may change; the kernel says who is asking. Lists are made
+//! from the files, a message at a time, and take nothing from the thread that owns the queue.
+
+use crate::disk::{Disk, Task};
+use crate::dispatch::set_timeout;
+use crate::manager::Event;
+use common::codec;
+use common::packet::{MAX_PACKET, PacketListener, PacketSocket};
+use common::text::printable;
+use common::time::Timestamp;
+use spool::control::{Answer, MAX_IDS, Request, Selection, Verb};
+use spool::id::QueueId;
+use spool::layout::Queue;
+use spool::listing;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, sync_channel};
+use std::time::Duration;
+
+/// Most connections at once.
+const MAX_CLIENTS: usize = 50;
+/// For each packet of a client.
+const CLIENT_TIME: Duration = Duration::from_secs(30);
+/// For the owner of the queue to answer.
+const CHANGE_TIME: Duration = Duration::from_secs(120);
+/// Messages that are changed together.
+const BATCH: usize = 500;
+
+const EX_DATAERR: u8 = 65;
+const EX_UNAVAILABLE: u8 = 69;
+const EX_TEMPFAIL: u8 = 75;
+const EX_NOPERM: u8 = 77;
+
+/// Accepts clients until the process ends.
+pub fn serve(listener: PacketListener, disk: Arc<Disk>, owner: u32, events: Sender<Event>) -> io::Result<()> {
+    let clients = Arc::new(AtomicUsize::new(0));
+    let accept = move || {
+        loop {
+            let socket = match listener.accept() {
+                Ok(socket) => socket,
+                Err(error) => {
+                    common::error!("cannot accept commands: {error}");
+                    std::thread::sleep(Duration::from_secs(1));
+                    continue;
+                }
+            };
+            if clients.fetch_add(1, Ordering::SeqCst) >= MAX_CLIENTS {
+                clients.fetch_sub(1, Ordering::SeqCst);
+                let _ = set_timeout(&socket, Some(Duration::from_secs(1)));
+                let _ = answer(&socket, &refused(EX_TEMPFAIL, "too many commands at once: try again"));
+                continue;
+            }
+            let (disk, events, count) = (disk.clone(), events.clone(), clients.clone());
+            let started = std::thread::Builder::new().name("command".into()).spawn(move || {
+                if let Err(error) = client(&socket, &disk, owner, &events) {
+                    common::warn!("command not answered: {error}");
+                }
+                count.fetch_sub(1, Ordering::SeqCst);
+            });
+            if let Err(error) = started {
+                clients.fetch_sub(1, Ordering::SeqCst);
+                common::error!("cannot start a thread for a command: {error}");
+            }
+        }
+    };
+    std::thread::Builder::new().name("control".into()).spawn(accept)?;
+    Ok(())
+}
+
+fn client(socket: &PacketSocket, disk: &Arc<Disk>, owner: u32, events: &Sender<Event>) -> io::Result<()> {
+    let uid = socket.peer()?.uid();
+    set_timeout(socket, Some(CLIENT_TIME))?;
+    let Some(packet) = socket.receive()? else { return Ok(()) };
+    let request = match codec::decode::<Request, MAX_PACKET>(&packet.bytes) {
+        Ok(request) => request,
+        Err(error) => {
+            return answer(socket, &refused(EX_DATAERR, &format!("request not understood: {error}")));
+        }
+    };
+    match request {
+        Request::List(selection) if selection.ids.len() <= MAX_IDS => list(socket, disk, selection),
+        Request::Change { .. } if uid != 0 && uid != owner => {
+            answer(socket, &refused(EX_NOPERM, "only root and the owner of the queue may do this"))
+        }
+        Request::Change { verb, selection } if selection.ids.len() <= MAX_IDS => {
+            change(socket, disk, verb, selection, events)
+        }
+        Request::List(_) | Request::Change { .. } => {
+            answer(socket, &refused(EX_DATAERR, &format!("more than {MAX_IDS} queue IDs at once")))
+        }
+        Request::Submit => match packet.files.into_iter().next() {
+            Some(file) => submit(socket, disk, File::from(file), uid),
+            None => answer(socket, &refused(EX_DATAERR, "no file attached")),
+        },
+    }
+}
+
+fn list(socket: &PacketSocket, disk: &Disk, selection: Selection) -> io::Result<()> {
+    let mut missing = Missing::new(&selection);
+    let mut count = 0;
+    for item in listing::list(disk.spool(), selection, Timestamp::now()) {
+        match item {
+            Ok(listed) => {
+                missing.found(listed.id);
+                count += 1;
+                answer(socket, &Answer::Listed(Box::new(listed)))?;
+            }
+            Err((id, error)) => common::warn!("{id}: cannot be listed: {error}"),
+        }
+    }
+    answer(socket, &Answer::Done { count, missing: missing.rest() })
+}
+
+fn change(
+    socket: &PacketSocket,
+    disk: &Disk,
+    verb: Verb,
+    selection: Selection,
+    events: &Sender<Event>,
+) -> io::Result<()> {
+    let mut missing = Missing::new(&selection);
+    let found = listing::list(disk.spool(), selection, Timestamp::now()).filter_map(|item| {
+        let listed = item.ok()?;
+        missing.found(listed.id);
+        let applies = match verb {
+            // A held message stays held; a message that is not held needs no release.
+            Verb::Retry => listed.queue != Queue::Hold,
+            Verb::Release => listed.queue == Queue::Hold,
+            Verb::Hold => !matches!(listed.queue, Queue::Hold | Queue::Maildrop),
+            Verb::Delete => true,
+        };
+        applies.then_some(listed.id)
+    });
+    let ids: Vec<QueueId> = found.collect();
+    let mut count = 0;
+    for part in ids.chunks(BATCH) {
+        let (reply, changed) = sync_channel(1);
+        let sent = events.send(Event::Change { verb, ids: part.to_vec(), reply });
+        match changed.recv_timeout(CHANGE_TIME) {
+            Ok(done) if sent.is_ok() => count += done,
+            _ => return answer(socket, &refused(EX_UNAVAILABLE, "the queue manager is stopping or stuck")),
+        }
+    }
+    answer(socket, &Answer::Done { count, missing: missing.rest() })
+}
+
+fn submit(socket: &PacketSocket, disk: &Disk, file: File, uid: u32) -> io::Result<()> {
+    let (reply, result) = sync_channel(1);
+    // On this thread: a client that submits waits for its own message only.
+    disk.run(Task::Submit(file, uid, reply));
+    let said = match result.try_recv() {
+        Ok(Ok(id)) => Answer::Submitted(id),
+        Ok(Err(why)) => refused(EX_TEMPFAIL, &why),
+        Err(_) => refused(EX_TEMPFAIL, "not stored"),
+    };
+    answer(socket, &said)
+}
+
+fn answer(socket: &PacketSocket, answer: &Answer) -> io::Result<()> {
+    socket.send(&codec::encode(answer).map_err(io::Error::other)?, &[])
+}
+
+fn refused(exit: u8, text: &str) -> Answer {
+    Answer::Refused { exit, text: printable(text, 1000) }
+}
+
+/// The named IDs that have not been found.
+struct Missing(HashSet<QueueId>);
+
+impl Missing {
+    fn new(selection: &Selection) -> Self {
+        Self(selection.ids.iter().copied().collect())
+    }
+
+    fn found(&mut self, id: QueueId) {
+        self.0.remove(&id);
+    }
+
+    fn rest(self) -> Vec<QueueId> {
+        let mut ids: Vec<_> = self.0.into_iter().collect();
+        ids.sort_unstable();
+        ids
+    }
+}

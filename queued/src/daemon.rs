@@ -1,0 +1,147 @@
+//! The life of the process: configuration, log, the spool and its lock, sockets, then down to its own identity and off the
+//! network, and only then the first byte from outside.
+
+use crate::disk::{self, Disk, Pool};
+use crate::manager::{Event, Manager};
+use crate::scheduler::backoff::Backoff;
+use crate::scheduler::{self, Scheduler};
+use crate::{control, dispatch, intake, lock};
+use common::config::Config;
+use common::identity::{self, Identities};
+use common::packet::PacketListener;
+use common::tables::Tables;
+use common::time::Timestamp;
+use spool::layout::{self, Spool};
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+/// Most messages in memory.
+const ACTIVE_LIMIT: usize = 20_000;
+/// Most recipients in memory.
+const RECIPIENT_LIMIT: usize = 200_000;
+/// Delivery agents: group and owner.
+const DISPATCH_MODE: u32 = 0o660;
+/// Users' commands: anyone.
+const CONTROL_MODE: u32 = 0o666;
+
+/// Why the daemon could not start: a text, and the exit code (sysexits) that goes with it.
+#[derive(Debug)]
+pub struct Failure {
+    /// 78: configuration; 77: not permitted; 75: try again.
+    pub code: u8,
+    /// For the admin.
+    pub text: String,
+}
+
+impl Failure {
+    fn configuration(error: impl ToString) -> Self {
+        Self { code: 78, text: error.to_string() }
+    }
+
+    fn io(error: io::Error) -> Self {
+        let code = if error.kind() == io::ErrorKind::PermissionDenied { 77 } else { 75 };
+        Self { code, text: error.to_string() }
+    }
+}
+
+/// Runs until SIGTERM.
+pub fn run(path: &Path) -> Result<(), Failure> {
+    let config = Config::load(path).map_err(Failure::configuration)?;
+    let _log = common::log::init("qmgr", &config).map_err(Failure::io)?;
+    start(&config, path).inspect_err(|failure| common::fatal!("{}", failure.text))
+}
+
+fn start(config: &Config, path: &Path) -> Result<(), Failure> {
+    let ids = Identities::resolve(config).map_err(Failure::configuration)?;
+    let spool = Spool::new(&config.spool_directory);
+    layout::prepare(&spool, &ids).map_err(Failure::io)?;
+    identity::drop_to(&ids.queued, &[ids.smtpd.gid, ids.maildrop, ids.deliverd.gid])
+        .map_err(Failure::configuration)?;
+    common::sandbox::deny_network().map_err(Failure::configuration)?;
+    let Some(_lock) = lock::take(&spool.lock_file()).map_err(Failure::io)? else {
+        let text = format!("another queue manager runs on {}: stop it first", spool.root().display());
+        return Err(Failure { code: 75, text });
+    };
+    // Before anybody can see that we are there.
+    let (events, receiver) = channel();
+    let on_signal = events.clone();
+    common::signals::spawn(move |signal| {
+        let _ = on_signal.send(Event::Signal(signal));
+    })
+    .map_err(Failure::io)?;
+    common::lifeline::watch().map_err(Failure::io)?;
+    let listen = |path: &Path, mode| {
+        PacketListener::bind(path, mode).map_err(|e| {
+            Failure::io(io::Error::new(e.kind(), format!("cannot listen on {}: {e}", path.display())))
+        })
+    };
+    let workers = listen(&spool.dispatch_socket(), DISPATCH_MODE)?;
+    let commands = listen(&spool.control_socket(), CONTROL_MODE)?;
+    common::log::write_from_thread().map_err(Failure::io)?;
+
+    let tables = Tables::load(config).map_err(Failure::configuration)?;
+    let disk = Arc::new(Disk::open(spool.clone(), disk::Settings::new(config, tables)).map_err(Failure::io)?);
+    let report = events.clone();
+    let pool = Pool::start(&disk, move |done| {
+        // Nobody listens any more when the process is about to end.
+        let _ = report.send(Event::Done(done));
+    })
+    .map_err(Failure::io)?;
+    dispatch::serve(workers, dispatch::Peers::new(&ids), spool.clone(), events.clone())
+        .map_err(Failure::io)?;
+    control::serve(commands, disk.clone(), ids.queued.uid.as_raw(), events.clone()).map_err(Failure::io)?;
+    intake::start(&spool, &events).map_err(Failure::io)?;
+    common::notify::ready();
+    let scheduler = Scheduler::new(settings(config), seed(), Timestamp::now());
+    Manager::new(scheduler, disk, pool, receiver, reload(path.to_owned(), config.clone())).run();
+    common::notify::stopping();
+    Ok(())
+}
+
+fn settings(config: &Config) -> scheduler::Settings {
+    scheduler::Settings {
+        backoff: Backoff { first_retry: config.queued.first_retry.0, max_retry: config.queued.max_retry.0 },
+        concurrency: config.queued.destinations.concurrency,
+        recipients: config.queued.destinations.recipients,
+        active_limit: ACTIVE_LIMIT,
+        recipient_limit: RECIPIENT_LIMIT,
+    }
+}
+
+/// Different in every process: machines that failed together shall not retry together.
+fn seed() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+/// Reads the configuration anew; a broken one changes nothing.
+fn reload(path: PathBuf, started_with: Config) -> impl FnMut(&Disk) -> Option<scheduler::Settings> + Send {
+    move |disk| {
+        common::log::reopen();
+        let loaded = Config::load(&path).map_err(|error| error.to_string()).and_then(|config| {
+            Tables::load(&config).map(|tables| (config, tables)).map_err(|error| error.to_string())
+        });
+        let (config, tables) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                common::error!("configuration not read anew, the old one stays in force: {error}");
+                return None;
+            }
+        };
+        for (what, same) in [
+            ("queued.user", config.queued.user == started_with.queued.user),
+            ("spool_directory", config.spool_directory == started_with.spool_directory),
+            ("log", config.log == started_with.log),
+        ] {
+            if !same {
+                common::warn!("{what} has changed: this takes effect when queued is started again");
+            }
+        }
+        let scheduling = settings(&config);
+        disk.set(disk::Settings::new(&config, tables));
+        common::info!("configuration read anew");
+        Some(scheduling)
+    }
+}

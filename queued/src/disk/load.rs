@@ -1,0 +1,162 @@
+//! Bringing a message into memory: rename to `active/`, read, expand, route.
+//!
+//! Nothing is synced here: under which name a file is found after a power cut makes no difference. Expansion is written down before anything is
+//! delivered, so that it happens once; routes are computed anew at each attempt and written nowhere.
+
+use super::rename::rename_new;
+use super::{Disk, corrupt, deliver_here};
+use crate::message::Message;
+use crate::scheduler::destinations::Lane;
+use crate::scheduler::{Share, Source};
+use common::address::Address;
+use common::destination::Transport;
+use common::routing::{Expansion, Router};
+use common::status::Status;
+use common::time::Timestamp;
+use spool::envelope::Recipient;
+use spool::id::QueueId;
+use spool::journal::Entry;
+use spool::layout::Queue;
+use spool::queue_file::{QueueFile, QueueFileError};
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::Path;
+
+/// What came of loading.
+#[derive(Debug)]
+pub enum Loaded {
+    /// In memory.
+    Ready(Box<Ready>),
+    /// The file is not there any more, or not a message.
+    Gone,
+    /// Something was in the way that may pass; the file lies there.
+    Later(Source),
+}
+
+/// A message ready for an attempt.
+#[derive(Debug)]
+pub struct Ready {
+    /// With all that the journal says.
+    pub message: Message,
+    /// What workers have to do.
+    pub shares: Vec<Share>,
+    /// What is decided without them.
+    pub decided: Vec<(u32, Status)>,
+    /// When this attempt began.
+    pub activated: Timestamp,
+}
+
+pub(super) fn load(disk: &Disk, id: QueueId, source: Source, now: Timestamp) -> Loaded {
+    let path = disk.spool.path(Queue::Active, id);
+    let renamed = match source {
+        Source::Active => Ok(()),
+        Source::Incoming => rename_new(&disk.spool.path(Queue::Incoming, id), &path),
+        Source::Deferred(due) => rename_new(&disk.spool.deferred_path(id, due), &path),
+    };
+    let (result, lies_in) = match renamed {
+        Ok(()) => (read(disk, id, &path, now), Source::Active),
+        Err(error) => (Err(error), source),
+    };
+    match result {
+        Ok(loaded) => loaded,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Loaded::Gone,
+        Err(error) => {
+            common::error!("{id}: cannot be loaded: {error}; tried again later");
+            Loaded::Later(lies_in)
+        }
+    }
+}
+
+fn read(disk: &Disk, id: QueueId, path: &Path, now: Timestamp) -> io::Result<Loaded> {
+    let opened = QueueFile::open_for_update(path).and_then(|file| Ok((file.journal()?, file)));
+    let ((mut journal, entries), file) = match opened {
+        Ok(parts) => parts,
+        Err(error) if error.is_corrupt() => {
+            corrupt::set_aside(disk, path, &format!("queue file damaged: {error}"));
+            return Ok(Loaded::Gone);
+        }
+        Err(QueueFileError::Io(error)) => return Err(error),
+        Err(error) => return Err(io::Error::other(error)),
+    };
+    let mut message = Message::new(id, file.envelope().clone(), file.facts(), file.content_offset(), entries);
+    common::info!(
+        "{id}: from=<{}>, size={}, nrcpt={} (queue active)",
+        message.sender,
+        message.facts.length,
+        message.pending().count()
+    );
+    let router = disk.settings().tables.router();
+    let (expanded, broken) = expand(&message, &router);
+    if !expanded.is_empty() {
+        journal.append(file.file(), &expanded, false)?;
+        expanded.into_iter().for_each(|entry| message.apply(entry));
+    }
+    let (shares, mut decided) = route(&message, &router, &broken);
+    for (number, status) in &broken {
+        deliver_here::log("local", &message, *number, status, now);
+    }
+    decided.extend(broken);
+    Ok(Loaded::Ready(Box::new(Ready { message, shares, decided, activated: now })))
+}
+
+/// Expands the recipients that no expansion has touched yet. Gives the facts for the journal, and the recipients that cannot be expanded.
+/// A recipient that is there already does not come in a second time.
+fn expand(message: &Message, router: &Router) -> (Vec<Entry>, Vec<(u32, Status)>) {
+    let mut seen: HashSet<Address> = HashSet::new();
+    let mut candidates = Vec::new();
+    for (number, (recipient, pending)) in (0..).zip(message.members()) {
+        // What expansion made is final; so are those who have come to their end.
+        if pending && recipient.original.is_none() {
+            candidates.push((number, recipient));
+        } else {
+            seen.insert(recipient.address.clone());
+        }
+    }
+    let (mut entries, mut broken) = (Vec::new(), Vec::new());
+    for (number, recipient) in candidates {
+        let targets = match router.expand(&recipient.address) {
+            Expansion::Same if seen.insert(recipient.address.clone()) => continue,
+            Expansion::Same => Vec::new(),
+            Expansion::Into(addresses) => addresses,
+            Expansion::Broken(status) => {
+                broken.push((number, status));
+                continue;
+            }
+        };
+        let original = Some(recipient.address.clone());
+        let by = targets
+            .into_iter()
+            .filter(|address| seen.insert(address.clone()))
+            .map(|address| Recipient { address, original: original.clone() })
+            .collect();
+        entries.push(Entry::Expanded(vec![(number, by)]));
+    }
+    (entries, broken)
+}
+
+/// Where each pending recipient goes: shares for workers, in the order of the recipients, and what is decided without them.
+fn route(message: &Message, router: &Router, broken: &[(u32, Status)]) -> (Vec<Share>, Vec<(u32, Status)>) {
+    let broken: HashSet<u32> = broken.iter().map(|(number, _)| *number).collect();
+    let now = Timestamp::now();
+    let mut shares: Vec<Share> = Vec::new();
+    let mut by_lane: HashMap<Lane, usize> = HashMap::new();
+    let mut decided = Vec::new();
+    for (number, recipient) in message.pending().filter(|(number, _)| !broken.contains(number)) {
+        let destination = router.route(&recipient.address);
+        if let Some(status) = deliver_here::decide(&destination) {
+            deliver_here::log(destination.transport.name(), message, number, &status, now);
+            decided.push((number, status));
+            continue;
+        }
+        let mailbox = (destination.transport == Transport::Local).then(|| recipient.address.clone());
+        let lane = Lane { destination, mailbox };
+        let index = *by_lane.entry(lane.clone()).or_insert_with(|| {
+            shares.push(Share { lane, recipients: Vec::new() });
+            shares.len() - 1
+        });
+        if let Some(share) = shares.get_mut(index) {
+            share.recipients.push(number);
+        }
+    }
+    (shares, decided)
+}

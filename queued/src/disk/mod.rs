@@ -1,0 +1,258 @@
+//! File work: a few threads that load, settle, pick up and change messages, and report back.
+//!
+//! The thread that owns the queue gives out [`Task`]s and never touches a file itself; it gives out at most one task for a message at a time, so that tasks never
+//! meet at a file. Each task ends in exactly one [`Done`], also when it panics. No error of the file system ends anything but its task.
+
+mod corrupt;
+mod deliver_here;
+mod load;
+mod notify;
+mod pickup;
+mod rename;
+mod settle;
+mod submission;
+
+pub use load::{Loaded, Ready};
+pub use settle::{Settle, Settled};
+
+use crate::message::Lifetimes;
+use crate::scheduler::Source;
+use common::address::Domain;
+use common::config::Config;
+use common::tables::Tables;
+use common::time::Timestamp;
+use spool::control::Verb;
+use spool::id::QueueId;
+use spool::journal::Entry;
+use spool::layout::{OWN_MODE, Queue, Spool};
+use spool::queue_file::QueueFile;
+use spool::writer::Spooler;
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// How many threads do file work. Most of their time is spent waiting for the disk.
+const THREADS: usize = 8;
+
+/// What can be asked for.
+#[derive(Debug)]
+pub enum Task {
+    /// Bring a message into `active/`, read it, expand and route it.
+    Load(QueueId, Source),
+    /// An attempt is over: write down what came of it and move the file on.
+    Settle(Box<Settle>),
+    /// Append these facts to a message in `active/`, without waiting for the disk.
+    Journal(QueueId, Vec<Entry>),
+    /// Copy a local submission out of `maildrop/`.
+    PickUp(QueueId),
+    /// Do what an admin asked for. The message is not in memory any more.
+    Change(QueueId, Verb),
+    /// Take a submission handed over as an open file, on behalf of this user.
+    Submit(File, u32, SyncSender<Result<QueueId, String>>),
+    /// A name that belongs to no message: out of the way.
+    SetAside(PathBuf),
+}
+
+/// What came of a task.
+#[derive(Debug)]
+pub enum Done {
+    /// Of [`Task::Load`].
+    Load(QueueId, Source, Loaded),
+    /// Of [`Task::Settle`].
+    Settle(QueueId, Settled),
+    /// Of [`Task::Journal`]: the entries come back when they could not be written.
+    Journal(QueueId, Vec<Entry>),
+    /// Of [`Task::PickUp`].
+    PickUp(QueueId, Picked),
+    /// Of [`Task::Change`]: was the message there, and where does it lie now?
+    Change(QueueId, Changed),
+    /// Of the others: nothing that the queue needs to know.
+    Other,
+}
+
+/// What came of a local submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Picked {
+    /// It lies in `incoming/` under this ID, and no longer in `maildrop/`.
+    Taken(QueueId),
+    /// It was not there, or is out of the way now.
+    Gone,
+    /// To be tried again later.
+    Later,
+}
+
+/// What came of an admin's change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// Done; nothing is left to do.
+    Done,
+    /// Done; the message lies in `active/` and wants to be tried.
+    Active,
+    /// There is no such message (or, for a release, none in `hold/`).
+    NotFound,
+    /// The file system did not let us.
+    Failed,
+}
+
+/// What tasks work with; replaced as a whole on reload.
+#[derive(Debug)]
+pub struct Settings {
+    /// This machine.
+    pub hostname: Domain,
+    /// Where the postmaster is.
+    pub mail_name: Domain,
+    /// How long mail is tried.
+    pub lifetimes: Lifetimes,
+    /// Largest local submission, in octets; 0 for no limit.
+    pub message_size_limit: u64,
+    /// For expansion and routing.
+    pub tables: Tables,
+}
+
+impl Settings {
+    /// Those of a configuration.
+    pub fn new(config: &Config, tables: Tables) -> Self {
+        Self {
+            hostname: config.hostname.clone(),
+            mail_name: config.mail_name.clone(),
+            lifetimes: Lifetimes {
+                lifetime: config.queued.lifetime.0,
+                bounce_lifetime: config.queued.bounce_lifetime.0,
+            },
+            message_size_limit: config.smtpd.message_size_limit.0,
+            tables,
+        }
+    }
+}
+
+/// The spool and how to work with it.
+#[derive(Debug)]
+pub struct Disk {
+    spool: Spool,
+    incoming: Spooler,
+    settings: RwLock<Arc<Settings>>,
+}
+
+impl Disk {
+    /// Opens the spool, whose folders exist.
+    pub fn open(spool: Spool, settings: Settings) -> io::Result<Self> {
+        let incoming = Spooler::open(&spool.directory(Queue::Incoming), OWN_MODE)?;
+        Ok(Self { spool, incoming, settings: RwLock::new(Arc::new(settings)) })
+    }
+
+    /// Where everything lies.
+    pub fn spool(&self) -> &Spool {
+        &self.spool
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the settings.
+    pub fn set(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// Does one task.
+    pub fn run(&self, task: Task) -> Done {
+        match task {
+            Task::Load(id, source) => {
+                let loaded = guarded(|| load::load(self, id, source, Timestamp::now()));
+                Done::Load(id, source, loaded.unwrap_or(Loaded::Later(Source::Active)))
+            }
+            Task::Settle(work) => {
+                let id = work.message.id;
+                let settled = guarded(|| settle::settle(self, *work, Timestamp::now()));
+                Done::Settle(id, settled.unwrap_or(Settled::Lost))
+            }
+            Task::Journal(id, entries) => {
+                let written = guarded(|| self.append(id, &entries, false));
+                Done::Journal(id, if matches!(written, Some(Ok(()))) { Vec::new() } else { entries })
+            }
+            Task::PickUp(id) => {
+                let picked = guarded(|| pickup::pick_up(self, id, Timestamp::now()));
+                Done::PickUp(id, picked.unwrap_or(Picked::Later))
+            }
+            Task::Change(id, verb) => {
+                let changed = guarded(|| rename::change(self, id, verb, Timestamp::now()));
+                Done::Change(id, changed.unwrap_or(Changed::Failed))
+            }
+            Task::Submit(file, uid, reply) => {
+                let answer = guarded(|| pickup::submit(self, file, uid, Timestamp::now()));
+                // A client that does not wait for the answer any more is none of our business.
+                let _ = reply.try_send(answer.unwrap_or_else(|| Err("internal error".into())));
+                Done::Other
+            }
+            Task::SetAside(path) => {
+                guarded(|| corrupt::set_aside(self, &path, "not the name of a message"));
+                Done::Other
+            }
+        }
+    }
+
+    /// Appends to the journal of a message in `active/`.
+    fn append(&self, id: QueueId, entries: &[Entry], sync: bool) -> io::Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let file =
+            QueueFile::open_for_update(&self.spool.path(Queue::Active, id)).map_err(io::Error::other)?;
+        let (mut journal, _) = file.journal()?;
+        journal.append(file.file(), entries, sync)
+    }
+}
+
+/// `None` when it panicked; the panic is in the log then.
+fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
+}
+
+/// The threads.
+#[derive(Debug)]
+pub struct Pool {
+    tasks: Sender<Task>,
+    outstanding: usize,
+}
+
+impl Pool {
+    /// Starts them. `report` hands a result to the owner of the queue.
+    pub fn start(disk: &Arc<Disk>, report: impl Fn(Done) + Clone + Send + 'static) -> io::Result<Self> {
+        let (tasks, receiver) = channel();
+        let receiver = Arc::new(Mutex::new(receiver));
+        for number in 0..THREADS {
+            let (disk, receiver, report) = (disk.clone(), receiver.clone(), report.clone());
+            std::thread::Builder::new().name(format!("disk-{number}")).spawn(move || {
+                while let Some(task) = next(&receiver) {
+                    report(disk.run(task));
+                }
+            })?;
+        }
+        Ok(Self { tasks, outstanding: 0 })
+    }
+
+    /// Gives out a task. Does not wait: the caller bounds how many are out.
+    pub fn give(&mut self, task: Task) {
+        self.outstanding += 1;
+        // The threads live as long as this sender.
+        let _ = self.tasks.send(task);
+    }
+
+    /// To be called for each result received.
+    pub fn received(&mut self) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+    }
+
+    /// Tasks whose results have not been received.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+}
+
+fn next(receiver: &Mutex<Receiver<Task>>) -> Option<Task> {
+    receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}

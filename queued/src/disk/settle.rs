@@ -1,0 +1,107 @@
+//! An attempt is over: notifications are committed, the journal is written, and the file goes away or waits.
+//!
+//! The order is what makes it safe. A notification is on stable storage before the journal says that the sender was told, and before the message is
+//! removed. The journal is on stable storage before the file waits in `deferred/`. What was delivered is in the journal before anything else
+//! is done that takes time. When a step fails the message stays in memory with all that is known about it and is settled again later: an outcome is never
+//! forgotten because the disk was full.
+
+use super::rename::rename_new;
+use super::{Disk, notify};
+use crate::message::{Message, Step};
+use common::time::Timestamp;
+use spool::id::QueueId;
+use spool::journal::Entry;
+use spool::layout::{Queue, make_deferred_folder};
+use std::fs;
+use std::io;
+
+/// A message whose attempt is over.
+#[derive(Debug)]
+pub struct Settle {
+    /// With all outcomes.
+    pub message: Message,
+    /// Facts that are not in the journal yet.
+    pub unsaved: Vec<Entry>,
+    /// When to try again, should it have to wait.
+    pub due: Timestamp,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Settled {
+    /// Nothing is owed any more; the file is gone.
+    Removed,
+    /// It lies in `deferred/` under the time when it is due.
+    Deferred(Timestamp),
+    /// Something failed; this is left to do.
+    Unfinished(Box<Settle>),
+    /// A bug: what was known is lost, but for the journal.
+    Lost,
+}
+
+pub(super) fn settle(disk: &Disk, mut work: Settle, now: Timestamp) -> Settled {
+    match try_settle(disk, &mut work, now) {
+        Ok(settled) => settled,
+        Err(error) => {
+            common::error!("{}: outcome cannot be written down: {error}; tried again later", work.message.id);
+            Settled::Unfinished(Box::new(work))
+        }
+    }
+}
+
+fn try_settle(disk: &Disk, work: &mut Settle, now: Timestamp) -> io::Result<Settled> {
+    let (id, settings) = (work.message.id, disk.settings());
+    let results = work.message.expire(now, &settings.lifetimes);
+    if !results.is_empty() {
+        common::info!("{id}: from=<{}>, status=expired, returned to sender", work.message.sender);
+        work.unsaved.push(Entry::Attempted { at: now, results });
+    }
+    if let Step::Notify(failed) = work.message.next_step() {
+        // The commit below takes its time: a crash in it must not deliver anything twice. Not synced, the commit does that soon enough.
+        if failed.len() < work.message.len() {
+            save(disk, id, &mut work.unsaved, false)?;
+        }
+        for part in failed.chunks(crate::bounce::MAX_FAILURES) {
+            let notification = notify::commit(disk, &settings, &work.message, part, now)?;
+            let told = Entry::Notified { at: now, recipients: part.to_vec(), notification };
+            work.message.apply(told.clone());
+            work.unsaved.push(told);
+        }
+    }
+    if work.message.next_step() == Step::Remove {
+        return remove(disk, id);
+    }
+    let news = !work.unsaved.is_empty();
+    work.message.attempts = work.message.attempts.saturating_add(1);
+    work.unsaved.push(Entry::Retry { attempts: work.message.attempts, due: work.due });
+    // Only outcomes are worth a sync: without the count of attempts nothing goes wrong.
+    let saved = save(disk, id, &mut work.unsaved, news);
+    if saved.is_err() {
+        work.unsaved.retain(|entry| !matches!(entry, Entry::Retry { .. }));
+        work.message.attempts = work.message.attempts.saturating_sub(1);
+    }
+    saved?;
+    make_deferred_folder(&disk.spool, id)?;
+    rename_new(&disk.spool.path(Queue::Active, id), &disk.spool.deferred_path(id, work.due))?;
+    Ok(Settled::Deferred(work.due))
+}
+
+/// Written facts are unsaved no more.
+fn save(disk: &Disk, id: QueueId, unsaved: &mut Vec<Entry>, sync: bool) -> io::Result<()> {
+    disk.append(id, unsaved, sync)?;
+    unsaved.clear();
+    Ok(())
+}
+
+fn remove(disk: &Disk, id: QueueId) -> io::Result<Settled> {
+    match fs::remove_file(disk.spool.path(Queue::Active, id)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            common::warn!("{id}: done, but its file was gone already");
+        }
+        other => {
+            other?;
+            common::info!("{id}: removed");
+        }
+    }
+    Ok(Settled::Removed)
+}

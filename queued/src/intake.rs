@@ -1,0 +1,132 @@
+//! Hearing of messages: what lies in the spool when we start, and what appears while we run.
+//!
+//! The watch is set up before anything is scanned, so that no name falls between. Whatever is heard twice is ignored by the owner of the queue.
+//! Names that are no message's are reported as strays.
+
+use crate::manager::Event;
+use crate::scheduler::Source;
+use spool::id::QueueId;
+use spool::layout::{Queue, Spool};
+use spool::scan::{Found, scan};
+use spool::watch::{self, Watch};
+use std::io;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+/// Messages reported at once.
+const BATCH: usize = 1000;
+
+/// Begins to watch, and scans everything once.
+pub fn start(spool: &Spool, events: &Sender<Event>) -> io::Result<()> {
+    let (incoming, maildrop) = (spool.directory(Queue::Incoming), spool.directory(Queue::Maildrop));
+    let watch = Watch::new(&[&incoming, &maildrop])?;
+    let (watch_spool, watch_events) = (spool.clone(), events.clone());
+    std::thread::Builder::new()
+        .name("watch".into())
+        .spawn(move || follow(&watch, &watch_spool, &watch_events))?;
+    let (spool, events) = (spool.clone(), events.clone());
+    std::thread::Builder::new().name("scan".into()).spawn(move || {
+        // maildrop/ before incoming/: a submission whose copy is there already has to go before the copy is looked at.
+        for queue in [Queue::Active, Queue::Maildrop, Queue::Incoming, Queue::Deferred] {
+            walk(&spool, queue, &events);
+        }
+        let _ = events.send(Event::Scanned);
+    })?;
+    Ok(())
+}
+
+fn follow(watch: &Watch, spool: &Spool, events: &Sender<Event>) {
+    loop {
+        let heard = match watch.read() {
+            Ok(heard) => heard,
+            Err(error) => {
+                // Not expected at all; scanning now and then keeps mail going.
+                common::error!("cannot watch incoming/ and maildrop/: {error}");
+                std::thread::sleep(Duration::from_secs(5));
+                vec![watch::Event::Overflow]
+            }
+        };
+        let (mut incoming, mut maildrop, mut rescan) = (Vec::new(), Vec::new(), [false; 2]);
+        for event in heard {
+            match event {
+                watch::Event::New { folder: 0, id } => incoming.push((id, Source::Incoming)),
+                watch::Event::New { id, .. } => maildrop.push(id),
+                watch::Event::Stray { folder } => {
+                    if let Some(wanted) = rescan.get_mut(folder) {
+                        *wanted = true;
+                    }
+                }
+                watch::Event::Overflow => rescan = [true; 2],
+            }
+        }
+        let mut gone = false;
+        if !maildrop.is_empty() {
+            gone |= events.send(Event::Submitted(maildrop)).is_err();
+        }
+        if !incoming.is_empty() {
+            gone |= events.send(Event::Arrived(incoming)).is_err();
+        }
+        for (queue, wanted) in [Queue::Incoming, Queue::Maildrop].into_iter().zip(rescan) {
+            if wanted {
+                gone |= !walk(spool, queue, events);
+            }
+        }
+        if gone {
+            return;
+        }
+    }
+}
+
+/// Reports everything in a queue; `false` when nobody listens any more.
+fn walk(spool: &Spool, queue: Queue, events: &Sender<Event>) -> bool {
+    let mut batch = Batch::new(queue);
+    for found in scan(spool, queue) {
+        let full = match found {
+            Ok(Found::Message { id, due, .. }) => batch.add(id, due.map(Source::Deferred)),
+            Ok(Found::Stray { path, .. }) => {
+                if events.send(Event::Stray(path)).is_err() {
+                    return false;
+                }
+                continue;
+            }
+            Err(error) => {
+                common::error!("cannot read {}/: {error}", queue.name());
+                continue;
+            }
+        };
+        if full && !batch.send(events) {
+            return false;
+        }
+    }
+    batch.send(events)
+}
+
+struct Batch {
+    queue: Queue,
+    found: Vec<(QueueId, Option<Source>)>,
+}
+
+impl Batch {
+    fn new(queue: Queue) -> Self {
+        Self { queue, found: Vec::new() }
+    }
+
+    fn add(&mut self, id: QueueId, source: Option<Source>) -> bool {
+        self.found.push((id, source));
+        self.found.len() >= BATCH
+    }
+
+    fn send(&mut self, events: &Sender<Event>) -> bool {
+        let found = std::mem::take(&mut self.found);
+        if found.is_empty() {
+            return true;
+        }
+        let event = if self.queue == Queue::Maildrop {
+            Event::Submitted(found.into_iter().map(|(id, _)| id).collect())
+        } else {
+            let plain = if self.queue == Queue::Active { Source::Active } else { Source::Incoming };
+            Event::Arrived(found.into_iter().map(|(id, source)| (id, source.unwrap_or(plain))).collect())
+        };
+        events.send(event).is_ok()
+    }
+}

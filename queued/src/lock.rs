@@ -1,0 +1,46 @@
+//! One queue manager per spool: a lock on a file in the spool, held as long as the process lives.
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// The lock; it goes with the process, however that ends.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "held, not used")] Flock<File>);
+
+/// Takes the lock; `None` when another process has it.
+pub(crate) fn take(path: &Path) -> io::Result<Option<Lock>> {
+    let flags = nix::fcntl::OFlag::O_NOFOLLOW.bits();
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(path)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display())))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(Lock(lock))),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, error)) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let first = take(&path).unwrap();
+        assert!(first.is_some() && take(&path).unwrap().is_none());
+        drop(first);
+        assert!(take(&path).unwrap().is_some());
+    }
+}

@@ -1,0 +1,32 @@
+//! The program `queued`.
+
+use clap::Parser;
+use queued::daemon;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Ironpost's queue manager.
+#[derive(Debug, Parser)]
+#[command(name = "queued", version)]
+struct Cli {
+    /// Configuration file
+    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = common::config::DEFAULT_PATH)]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
+        }
+    };
+    match daemon::run(&cli.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("queued: {}", failure.text);
+            ExitCode::from(failure.code)
+        }
+    }
+}

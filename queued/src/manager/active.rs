@@ -1,0 +1,150 @@
+//! A message in memory: what is known of it, what of that is not written down yet, and in whose hands it is.
+
+use crate::disk::Settle;
+use crate::message::{Message, State};
+use common::delays::Delays;
+use common::status::{EnhancedCode, Outcome, Status};
+use common::time::Timestamp;
+use spool::dispatch::JobRecipient;
+use spool::journal::Entry;
+use std::collections::HashMap;
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(super) struct Active {
+    /// Empty while it is being settled.
+    pub(super) message: Option<Message>,
+    /// When it was accepted.
+    pub(super) arrived: Timestamp,
+    /// When this attempt began.
+    pub(super) activated: Timestamp,
+    /// Have all jobs of this attempt ended?
+    pub(super) attempted: bool,
+    /// Outcomes that are not in the journal.
+    unsaved: Vec<(u32, Status)>,
+    /// Other facts that are not in the journal, in their order (left over from a settlement that failed).
+    leftover: Vec<Entry>,
+    /// Is a file thread writing to its journal?
+    saving: bool,
+}
+
+impl Active {
+    pub(super) fn new(message: Message, decided: Vec<(u32, Status)>, activated: Timestamp) -> Self {
+        let arrived = message.arrived;
+        let mut active = Self {
+            message: Some(message),
+            arrived,
+            activated,
+            attempted: false,
+            unsaved: Vec::new(),
+            leftover: Vec::new(),
+            saving: false,
+        };
+        for (number, status) in decided {
+            active.record(number, status);
+        }
+        active
+    }
+
+    /// For the frame that goes to a worker.
+    pub(super) fn job_recipients(&self, numbers: &[u32]) -> Vec<JobRecipient> {
+        let Some(message) = &self.message else { return Vec::new() };
+        let recipients = numbers.iter().filter_map(|number| {
+            let (recipient, _) = message.recipient(*number)?;
+            let original = recipient.original.clone().filter(|original| *original != recipient.address);
+            Some(JobRecipient { index: *number, address: recipient.address.clone(), original })
+        });
+        recipients.collect()
+    }
+
+    /// A worker's answer for these recipients. Results for others are passed over; a recipient without result is deferred.
+    pub(super) fn answered(&mut self, recipients: &[u32], results: Vec<(u32, Status)>, now: Timestamp) {
+        let mut by_number: HashMap<u32, Status> = results.into_iter().collect();
+        let mut missing = Vec::new();
+        for number in recipients {
+            match by_number.remove(number) {
+                Some(status) => self.record(*number, status),
+                None => missing.push(*number),
+            }
+        }
+        if !missing.is_empty() {
+            let status = Status::local(EnhancedCode::new(4, 3, 0), "delivery agent gave no answer");
+            self.suspend(&missing, &status, now);
+        }
+    }
+
+    /// Recipients that are deferred without a worker's word: nobody else writes their log lines.
+    pub(super) fn suspend(&mut self, recipients: &[u32], reason: &Status, now: Timestamp) {
+        for number in recipients {
+            self.log_suspended(*number, reason, now);
+            self.record(*number, reason.clone());
+        }
+    }
+
+    fn log_suspended(&self, number: u32, reason: &Status, now: Timestamp) {
+        let Some(message) = &self.message else { return };
+        let Some((recipient, _)) = message.recipient(number) else { return };
+        let delays = Delays::new(self.arrived, self.activated, now, None, now);
+        common::info_as!(
+            "error",
+            "{}: to=<{}>, relay=none, {delays}, dsn={}, status=deferred ({})",
+            message.id,
+            recipient.address,
+            reason.code,
+            reason.text
+        );
+    }
+
+    fn record(&mut self, number: u32, status: Status) {
+        let Some(message) = &mut self.message else { return };
+        // A reason that is in the journal already need not go there again.
+        let known =
+            matches!(message.recipient(number), Some((_, State::Pending(Some(last)))) if *last == status);
+        if message.record(number, status.clone()) && !known {
+            self.unsaved.push((number, status));
+        }
+    }
+
+    /// Is the message in our hands, so that a file thread may be given it?
+    pub(super) fn is_here(&self) -> bool {
+        self.message.is_some() && !self.saving
+    }
+
+    /// Is there a delivery that a crash must not make us repeat, while other jobs are still out?
+    pub(super) fn worth_saving(&self) -> bool {
+        self.unsaved.iter().any(|(_, status)| status.outcome != Outcome::Deferred)
+    }
+
+    /// The outcomes to be journalled now.
+    pub(super) fn save(&mut self) -> Vec<Entry> {
+        self.saving = true;
+        self.take_unsaved()
+    }
+
+    /// The journal was written, but for these.
+    pub(super) fn saved(&mut self, left: Vec<Entry>) {
+        self.saving = false;
+        self.leftover = left;
+    }
+
+    /// Hands the message over for settlement.
+    pub(super) fn settle(&mut self, due: Timestamp) -> Option<Settle> {
+        let message = self.message.take()?;
+        Some(Settle { message, unsaved: self.take_unsaved(), due })
+    }
+
+    /// It could not be settled; all that is known stays here.
+    pub(super) fn unfinished(&mut self, work: Settle) {
+        self.message = Some(work.message);
+        self.leftover = work.unsaved;
+    }
+
+    fn take_unsaved(&mut self) -> Vec<Entry> {
+        let mut entries = std::mem::take(&mut self.leftover);
+        let results = std::mem::take(&mut self.unsaved);
+        if !results.is_empty() {
+            entries.push(Entry::Attempted { at: Timestamp::now(), results });
+        }
+        entries
+    }
+}

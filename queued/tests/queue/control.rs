@@ -1,0 +1,123 @@
+//! What users' commands get.
+
+use crate::system::{System, answers, envelope};
+use common::codec;
+use common::destination::Transport;
+use common::packet::PacketSocket;
+use common::time::Timestamp;
+use spool::control::{Answer, Request, Selection, Verb};
+use spool::dispatch::ToWorker;
+use spool::envelope::Origin;
+use spool::id::QueueId;
+use spool::layout::Queue;
+use spool::queue_file::QueueFile;
+use spool::writer::Spooler;
+use std::os::fd::AsFd;
+
+fn only(id: QueueId) -> Selection {
+    Selection { ids: vec![id], ..Selection::default() }
+}
+
+fn change(system: &System, verb: Verb, selection: Selection) -> Vec<Answer> {
+    system.ask(&Request::Change { verb, selection })
+}
+
+fn done(count: u64) -> Vec<Answer> {
+    vec![Answer::Done { count, missing: vec![] }]
+}
+
+#[test]
+fn messages_are_listed_with_what_keeps_them() {
+    let system = System::start("");
+    let agent = system.worker(Transport::Smtp, 10);
+    let id = system.accept("alice@here.example", &["a@one.example", "b@two.example"]);
+    let (one, two) = (agent.job(), agent.job());
+    agent.answer(&one, "4.2.0", "mailbox busy");
+    agent.answer(&two, "2.0.0", "ok");
+    system.wait_in(id, Queue::Deferred);
+    let unknown = QueueId::new(Timestamp(5), 5);
+    let list = system.ask(&Request::List(Selection { ids: vec![id, unknown], ..Selection::default() }));
+    let [Answer::Listed(listed), Answer::Done { count: 1, missing }] = list.as_slice() else {
+        panic!("{list:?}");
+    };
+    assert_eq!((listed.id, listed.queue, listed.attempts), (id, Queue::Deferred, 1));
+    assert_eq!(missing, &[unknown]);
+    assert_eq!(listed.recipients.len(), 1);
+    assert_eq!(listed.recipients[0].reason.as_deref(), Some("mailbox busy"));
+    let none = Selection { domain: Some("two.example".parse().unwrap()), ..Selection::default() };
+    assert_eq!(system.ask(&Request::List(none)), done(0));
+}
+
+#[test]
+fn retry_hold_release_and_delete() {
+    let system = System::start("");
+    let agent = system.worker(Transport::Smtp, 10);
+    let id = system.accept("alice@here.example", &["a@one.example"]);
+    let given = agent.job();
+    agent.answer(&given, "4.2.0", "mailbox busy");
+    system.wait_in(id, Queue::Deferred);
+    assert_eq!(change(&system, Verb::Retry, only(id)), done(1));
+    let given = agent.job();
+    agent.answer(&given, "4.2.0", "mailbox busy");
+    system.wait_in(id, Queue::Deferred);
+    assert_eq!(change(&system, Verb::Hold, only(id)), done(1));
+    system.wait_in(id, Queue::Hold);
+    assert_eq!(change(&system, Verb::Retry, only(id)), done(0), "held stays held");
+    assert_eq!(change(&system, Verb::Release, Selection::default()), done(1));
+    let given = agent.job();
+    assert_eq!(given.job.queue_id, id);
+    // Deleted while it is out: the worker is told, and its answer is of no consequence.
+    assert_eq!(change(&system, Verb::Delete, only(id)), done(1));
+    assert!(matches!(agent.hear(), Some((ToWorker::Cancel(number), _)) if number == given.job.number));
+    system.wait_gone(id);
+    agent.answer(&given, "5.0.0", "cancelled");
+    system.wait_log(&[&id.to_string(), "outcome of a delivery dropped"]);
+    let next = system.accept("alice@here.example", &["a@one.example"]);
+    assert_eq!(agent.job().job.queue_id, next);
+    let unknown = QueueId::new(Timestamp(5), 5);
+    assert_eq!(
+        change(&system, Verb::Delete, only(unknown)),
+        [Answer::Done { count: 0, missing: vec![unknown] }]
+    );
+}
+
+#[test]
+fn a_submission_can_be_handed_over_as_an_open_file() {
+    let system = System::start("");
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Spooler::open(folder.path(), 0o600).unwrap().begin(Timestamp::now()).unwrap();
+    writer.set_envelope(&envelope(Timestamp::now(), "alice@here.example", &["bob@far.example"])).unwrap();
+    writer.write(b"Subject: x\n\nbody\n").unwrap();
+    let file = writer.into_file().unwrap();
+    let send = |request: &Request, files: &[std::os::fd::BorrowedFd<'_>]| {
+        let socket = PacketSocket::connect(&system.spool.control_socket()).unwrap();
+        socket.send(&codec::encode(request).unwrap(), files).unwrap();
+        answers(&socket)
+    };
+    let said = send(&Request::Submit, &[file.as_fd()]);
+    let [Answer::Submitted(id)] = said.as_slice() else { panic!("{said:?}") };
+    let agent = system.worker(Transport::Smtp, 10);
+    let given = agent.job();
+    assert_eq!(given.job.queue_id, *id);
+    let text = String::from_utf8(given.content).unwrap();
+    assert!(
+        text.ends_with("Subject: x\r\n\r\nbody\r\n") && text.contains("\r\nFrom: alice@here.example\r\n"),
+        "{text}"
+    );
+    let stored = QueueFile::open(&system.spool.path(Queue::Active, *id)).unwrap();
+    assert!(matches!(stored.envelope().origin, Origin::Local { .. }));
+    // No file, and a file that is no queue file.
+    assert!(matches!(send(&Request::Submit, &[]).as_slice(), [Answer::Refused { .. }]));
+    let other = tempfile::tempfile().unwrap();
+    assert!(matches!(send(&Request::Submit, &[other.as_fd()]).as_slice(), [Answer::Refused { .. }]));
+}
+
+#[test]
+fn nonsense_is_refused() {
+    let system = System::start("");
+    let socket = PacketSocket::connect(&system.spool.control_socket()).unwrap();
+    socket.send(b"nonsense", &[]).unwrap();
+    assert!(matches!(answers(&socket).as_slice(), [Answer::Refused { exit: 65, .. }]));
+    let many = Selection { ids: vec![QueueId::new(Timestamp(1), 1); 1001], ..Selection::default() };
+    assert!(matches!(system.ask(&Request::List(many)).as_slice(), [Answer::Refused { exit: 65, .. }]));
+}
