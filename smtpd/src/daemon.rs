@@ -67,6 +67,7 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let shared = Arc::new(Shared::new(rules, Store::new(spooler)));
     let (stop, _) = watch::channel(Stop::No);
     signals::spawn(on_signal(path.to_owned(), config.clone(), shared.clone(), stop.clone())).map_err(io)?;
+    listen::announce(&listeners, &config.smtpd.listen);
     let runtime = runtime().map_err(io)?;
     let served = runtime.block_on(async {
         let listeners = listeners.into_iter().map(|listener| {
@@ -116,6 +117,8 @@ fn reload(path: &Path, started_with: &Config, shared: &Shared) {
     let (config, rules) = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
+            // The picture with the caret is for `ironpost check`; a log line is one line.
+            let error = error.lines().next().unwrap_or_default();
             common::error!("configuration not read anew, the old one stays in force: {error}");
             return;
         }

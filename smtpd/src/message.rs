@@ -14,7 +14,7 @@ use spool::envelope::{Envelope, Origin};
 use spool::id::QueueId;
 use spool::writer::{MessageWriter, Spooler};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
@@ -40,6 +40,8 @@ struct Begin {
     client: Client,
     hostname: Domain,
     store: Arc<Store>,
+    /// Set when the file is begun.
+    id: OnceLock<QueueId>,
 }
 
 /// Where messages go: one for the process.
@@ -79,7 +81,7 @@ enum State {
 impl Incoming {
     /// Nothing is written yet.
     pub fn new(start: MessageStart, client: Client, hostname: Domain, store: Arc<Store>) -> Self {
-        let origin = Arc::new(Begin { start, client, hostname, store });
+        let origin = Arc::new(Begin { start, client, hostname, store, id: OnceLock::new() });
         Self { origin, state: State::Held, pending: Vec::new() }
     }
 
@@ -104,7 +106,7 @@ impl Incoming {
                     self.state = State::Writing(writer);
                     self.pending = pending;
                 }
-                Err(error) => self.state = State::Failed(refusal(&error)),
+                Err(error) => self.state = State::Failed(self.origin.refusal(&error)),
             }
         }
     }
@@ -115,14 +117,14 @@ impl Incoming {
         if let State::Failed(reply) = state {
             return Err(reply);
         }
-        let store = origin.store.clone();
-        let committed = store.work(move || {
-            let mut writer = origin.writer(state)?;
+        let begin = origin.clone();
+        let committed = origin.store.work(move || {
+            let mut writer = begin.writer(state)?;
             writer.write(&pending)?;
             common::info_as!("cleanup", "{}: message-id={message_id}", writer.id());
             writer.commit()
         });
-        committed.await.map_err(|error| refusal(&error))
+        committed.await.map_err(|error| origin.refusal(&error))
     }
 }
 
@@ -134,6 +136,7 @@ impl Begin {
         }
         let now = Timestamp::now();
         let mut writer = Box::new(self.store.spooler.begin(now)?);
+        let _ = self.id.set(writer.id());
         let MessageStart { sender, body, recipients, hello } = &self.start;
         writer.set_envelope(&Envelope {
             sender: sender.clone(),
@@ -155,13 +158,14 @@ impl Begin {
         common::info!("{}: client={}", writer.id(), self.client);
         Ok(writer)
     }
-}
 
-/// The bland reply for the peer; the cause is for the log.
-fn refusal(error: &io::Error) -> Reply {
-    common::error!("queue file write error: {error}");
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOSPC | Errno::EDQUOT) => NO_SPACE,
-        _ => WRITE_ERROR,
+    /// The bland reply for the peer; the cause is for the log.
+    fn refusal(&self, error: &io::Error) -> Reply {
+        let id = self.id.get().map_or("NOQUEUE", QueueId::as_str);
+        common::error!("{id}: queue file write error: {error}");
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOSPC | Errno::EDQUOT) => NO_SPACE,
+            _ => WRITE_ERROR,
+        }
     }
 }

@@ -55,11 +55,6 @@ fn rejected(status: u16, code: EnhancedCode, address: &Address, why: &str) -> Re
     Reply::new(status, code, format!("<{address}>: {why}"))
 }
 
-/// Must this mailbox always be taken (RFC 5321 4.5.1)?
-pub fn is_postmaster(address: &Address) -> bool {
-    address.local_part().value().eq_ignore_ascii_case("postmaster")
-}
-
 /// RFC 5321 4.1.3: mail for the address that the client has connected to is ours. Gives the recipient that is meant: the same mailbox
 /// in `home`, a domain of this machine.
 pub fn at_our_address(address: &Address, local_ip: IpAddr, home: Option<&Domain>) -> Option<Recipient> {
