@@ -9,8 +9,10 @@ use super::maildir::Names;
 use super::privileges::become_owner;
 use common::codec;
 use common::packet::PacketSocket;
+use common::sandbox;
 use common::time::Timestamp;
 use nix::libc::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use nix::sys::prctl::set_no_new_privs;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::chdir;
 use std::fs::File;
@@ -42,6 +44,7 @@ pub fn run() -> ExitCode {
 
 fn serve(socket: &PacketSocket) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
+    outlive_signals().map_err(text)?;
     let Some(first) = socket.receive().map_err(text)? else { return Ok(()) };
     let first = codec::decode::<_, MAX_FRAME>(&first.bytes).map_err(|error| error.to_string())?;
     let ToChild::Become { owner, hostname } = first else {
@@ -51,6 +54,7 @@ fn serve(socket: &PacketSocket) -> Result<(), String> {
         become_owner(&owner)?;
     }
     prepare(socket).map_err(text)?;
+    confine()?;
     let mut names = Names::new(&hostname, std::process::id());
     while let Some(packet) = socket.receive().map_err(text)? {
         let frame = codec::decode::<_, MAX_FRAME>(&packet.bytes).map_err(|error| error.to_string())?;
@@ -63,7 +67,7 @@ fn serve(socket: &PacketSocket) -> Result<(), String> {
     Ok(())
 }
 
-/// A process that keeps nothing of its parent's but the socket, and that no signal stops in the middle of a message.
+/// A process that keeps nothing of its parent's but the socket.
 fn prepare(socket: &PacketSocket) -> io::Result<()> {
     umask(Mode::from_bits_truncate(0o077));
     chdir("/")?;
@@ -75,12 +79,22 @@ fn prepare(socket: &PacketSocket) -> io::Result<()> {
         // One of them listed the folder, and is closed already.
         let _ = nix::unistd::close(fd);
     }
-    // SIGXFSZ: with a handler, exceeding RLIMIT_FSIZE is an error of write(2) instead of the end of the process.
-    // The others reach all processes of a terminal or of a unit; the parent lets us finish.
+    Ok(())
+}
+
+/// SIGXFSZ: with a handler, exceeding RLIMIT_FSIZE is an error of write(2) instead of the end of the process.
+/// The others reach all processes of a terminal or of a unit; the parent lets us finish.
+fn outlive_signals() -> io::Result<()> {
     for signal in [SIGXFSZ, SIGTERM, SIGINT, SIGHUP] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
     Ok(())
+}
+
+/// Writing mailboxes needs neither privileges nor the network.
+fn confine() -> Result<(), String> {
+    set_no_new_privs().map_err(|error| format!("cannot set no_new_privs: {error}"))?;
+    sandbox::deny_network().map_err(|error| error.to_string())
 }
 
 fn send(socket: &PacketSocket, frame: &FromChild) -> io::Result<()> {

@@ -72,6 +72,8 @@ struct Delivery {
     task: Option<Task>,
     /// After that it is given up.
     end: Instant,
+    /// queued does not want it any more.
+    cancelled: bool,
 }
 
 /// A child, and what it said about why it cannot work.
@@ -189,7 +191,10 @@ impl Local {
                         deadline: template.deadline,
                     };
                     let (owner, mailbox, width) = (place.owner, place.mailbox, place.width);
-                    self.deliveries.insert(work, Delivery { job: id, recipient, task: Some(task), end });
+                    self.deliveries.insert(
+                        work,
+                        Delivery { job: id, recipient, task: Some(task), end, cancelled: false },
+                    );
                     self.pool.add(Work { id: work, owner, mailbox, width });
                 }
             }
@@ -203,6 +208,7 @@ impl Local {
                 self.end_delivery(id, Status::local(SYSTEM, "delivery cancelled"));
             } else if let Some(delivery) = self.deliveries.get_mut(&id) {
                 delivery.end = delivery.end.min(now + CANCEL);
+                delivery.cancelled = true;
             }
         }
     }
@@ -271,7 +277,9 @@ impl Local {
                 worker.process.kill();
             }
         }
-        self.end_delivery(id, Status::local(SYSTEM, "delivery time limit exceeded"));
+        let cancelled = self.deliveries.get(&id).is_some_and(|delivery| delivery.cancelled);
+        let text = if cancelled { "delivery cancelled" } else { "delivery time limit exceeded" };
+        self.end_delivery(id, Status::local(SYSTEM, text));
     }
 
     /// Reads what a child sent.
