@@ -1,4 +1,5 @@
-//! The clock of sessions: goes on evenly when the wall clock is set. Its values mean nothing outside this process.
+//! The clock of sessions: goes on evenly when the wall clock is set. Its values mean nothing outside this
+//! process.
 
 use common::time::Timestamp;
 use std::time::Duration;

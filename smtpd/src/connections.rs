@@ -31,7 +31,8 @@ pub struct Place {
 }
 
 impl Connections {
-    /// Counts one more connection, unless that is one too many. `per_client`: `None` for clients without a limit of their own.
+    /// Counts one more connection, unless that is one too many. `per_client`: `None` for clients without a
+    /// limit of their own.
     pub fn enter(
         self: &Arc<Self>,
         client: IpAddr,

@@ -1,5 +1,5 @@
-//! The life of the process: configuration, log, sockets, the spool's folder, then down to its own identity, and only then
-//! the first byte from outside.
+//! The life of the process: configuration, log, sockets, the spool's folder, then down to its own identity,
+//! and only then the first byte from outside.
 
 use crate::listen;
 use crate::message::{Store, WRITERS};
@@ -20,7 +20,9 @@ use tokio::sync::watch;
 
 /// Threads for work that may block: one for each message being written, and some for look-ups.
 const BLOCKING_THREADS: usize = WRITERS + 16;
-/// They need little.
+/// Files for everything but connections and their messages.
+const OTHER_FILES: u64 = 256;
+/// Threads need little.
 const STACK: usize = 512 * 1024;
 
 /// Why the daemon could not start: a text, and the exit code (sysexits) that goes with it.
@@ -59,12 +61,12 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     // Still as root: afterwards the folder can be added to, but not opened.
     let mode = layout::incoming_mode(identity::is_root());
     let spooler = Spooler::open(&spool.directory(Queue::Incoming), mode).map_err(io)?;
-    raise_file_limit(config.smtpd.max_connections);
+    let ceiling = raise_file_limit(config.smtpd.max_connections);
     identity::drop_to(&ids.smtpd, &[]).map_err(|error| Failure { code: 77, text: error.to_string() })?;
     common::log::write_from_thread().map_err(io)?;
 
     let rules = Rules::load(config).map_err(Failure::configuration)?;
-    let shared = Arc::new(Shared::new(rules, Store::new(spooler)));
+    let shared = Arc::new(Shared::new(rules, Store::new(spooler), ceiling));
     let (stop, _) = watch::channel(Stop::No);
     signals::spawn(on_signal(path.to_owned(), config.clone(), shared.clone(), stop.clone())).map_err(io)?;
     listen::announce(&listeners, &config.smtpd.listen);
@@ -137,19 +139,42 @@ fn reload(path: &Path, started_with: &Config, shared: &Shared) {
     common::info!("configuration read anew");
 }
 
-/// Each connection is a file, and some of them have a large message on its way into another one. (Where that is too few after all, clients
-/// are told to come again.)
-fn raise_file_limit(max_connections: u32) {
-    let needed = u64::from(max_connections) + u64::from(max_connections) / 4 + 256;
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+/// Each connection is a file, and some of them have a large message on its way into another one. Gives how
+/// many connections there can be, so that one more is told to come again, instead of hanging or taking the
+/// last file from a message.
+fn raise_file_limit(max_connections: u32) -> u32 {
+    let needed = u64::from(max_connections) + u64::from(max_connections) / 4 + OTHER_FILES;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return max_connections };
     if soft >= needed {
-        return;
+        return max_connections;
     }
-    let possible = needed.min(hard);
-    if setrlimit(Resource::RLIMIT_NOFILE, possible, hard).is_err() || possible < needed {
-        common::warn!(
-            "the limit of {} open files is low for max_connections = {max_connections}: raise it to {needed}",
-            possible.max(soft)
-        );
+    let wanted = needed.min(hard);
+    let limit = if setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() { wanted } else { soft };
+    if limit >= needed {
+        return max_connections;
+    }
+    let possible = connections_within(limit);
+    common::warn!(
+        "{limit} open files are not enough for max_connections = {max_connections}: taking {possible}; \
+         raise the limit to {needed}"
+    );
+    possible
+}
+
+/// The reverse of what is needed above.
+fn connections_within(files: u64) -> u32 {
+    let connections = (files.saturating_sub(OTHER_FILES) * 4 / 5).max(files / 4).max(1);
+    u32::try_from(connections).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_messages() {
+        for (files, connections) in [(0, 1), (60, 15), (1024, 614), (20_000, 15_795)] {
+            assert_eq!(connections_within(files), connections, "{files}");
+        }
     }
 }

@@ -1,7 +1,8 @@
-//! One connection: moves bytes between the socket and the session core, and finds the answers that the core asks for.
+//! One connection: moves bytes between the socket and the session core, and finds the answers that the core
+//! asks for.
 //!
-//! A task each. While a client is silent, the task holds the core and nothing else: buffers are borrowed when there is something
-//! to read. Whatever happens here ends this connection alone.
+//! A task each. While a client is silent, the task holds the core and nothing else: buffers are borrowed when
+//! there is something to read. Whatever happens here ends this connection alone.
 
 use crate::message::Incoming;
 use crate::rules::Rules;
@@ -61,9 +62,13 @@ impl Connection {
     pub async fn serve(mut self) {
         let next = match self.converse().await {
             Ok(next) => next,
-            Err(_) => {
-                // Whatever the socket says, to us it means that the client is gone.
-                self.session.lost();
+            Err(error) => {
+                // Whatever else the socket says, to us it means that the client is gone.
+                if error.kind() == io::ErrorKind::TimedOut {
+                    self.session.stalled();
+                } else {
+                    self.session.lost();
+                }
                 while let Some(action) = self.session.next_action() {
                     log(action);
                 }
@@ -199,8 +204,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Closing a socket with unread input makes the kernel reset the connection, and the last reply may be lost on the way. So the client is
-    /// told that nothing follows, and listened to for a moment.
+    /// Closing a socket with unread input makes the kernel reset the connection, and the last reply may be
+    /// lost on the way. So the client is told that nothing follows, and listened to for a moment.
     async fn linger(&mut self) {
         if self.stream.shutdown().await.is_err() {
             return;

@@ -1,8 +1,9 @@
-//! A message between DATA and its commit: content goes into a queue file, in `incoming/`, on threads that may block.
+//! A message between DATA and its commit: content goes into a queue file, in `incoming/`, on threads that may
+//! block.
 //!
-//! Small messages cost one visit to such a thread: the file is made, written and committed there. Larger ones are written as they
-//! come, a buffer at a time, so memory is bounded. An error on the way is kept and becomes the answer after the end of data. A
-//! message that is dropped leaves nothing behind.
+//! Small messages cost one visit to such a thread: the file is made, written and committed there. Larger ones
+//! are written as they come, a buffer at a time, so memory is bounded. An error on the way is kept and
+//! becomes the answer after the end of data. A message that is dropped leaves nothing behind.
 
 use crate::received::received;
 use crate::session::reply::{NO_SPACE, Reply, WRITE_ERROR};
@@ -18,8 +19,8 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-/// Messages whose files are worked on at the same time. A thread each, mostly waiting for a shared sync; who comes later waits for a turn, and
-/// its client with it.
+/// Messages whose files are worked on at the same time. A thread each, mostly waiting for a shared sync; who
+/// comes later waits for a turn, and its client with it.
 pub const WRITERS: usize = 64;
 
 /// Content is passed on to the file in portions of this many octets.
@@ -121,6 +122,7 @@ impl Incoming {
         let committed = origin.store.work(move || {
             let mut writer = begin.writer(state)?;
             writer.write(&pending)?;
+            let message_id = if message_id.is_empty() { "<>" } else { &message_id };
             common::info_as!("cleanup", "{}: message-id={message_id}", writer.id());
             writer.commit()
         });

@@ -1,5 +1,5 @@
-//! Who may send to whom, and is there room: pure rules over what the tables and the file system say. Never an open relay: a recipient that is
-//! neither here nor in `relay_domains` is taken from `trusted_networks` only.
+//! Who may send to whom, and is there room: pure rules over what the tables and the file system say. Never an
+//! open relay: a recipient that is neither here nor in `relay_domains` is taken from `trusted_networks` only.
 
 use crate::session::reply::{NO_SPACE, Reply};
 use common::address::{Address, Domain};
@@ -46,7 +46,8 @@ pub fn recipient(trusted: bool, address: &Address, standing: &Standing) -> Resul
     }
 }
 
-/// Does the local-part name another way (`user%host`, `host!user`, `"user@host"`)? The next host might follow it, because it trusts us.
+/// Does the local-part name another way (`user%host`, `host!user`, `"user@host"`)? The next host might follow
+/// it, because it trusts us.
 fn is_routed(address: &Address) -> bool {
     address.local_part().value().contains(['%', '!', '@'])
 }
@@ -55,8 +56,8 @@ fn rejected(status: u16, code: EnhancedCode, address: &Address, why: &str) -> Re
     Reply::new(status, code, format!("<{address}>: {why}"))
 }
 
-/// RFC 5321 4.1.3: mail for the address that the client has connected to is ours. Gives the recipient that is meant: the same mailbox
-/// in `home`, a domain of this machine.
+/// RFC 5321 4.1.3: mail for the address that the client has connected to is ours. Gives the recipient that is
+/// meant: the same mailbox in `home`, a domain of this machine.
 pub fn at_our_address(address: &Address, local_ip: IpAddr, home: Option<&Domain>) -> Option<Recipient> {
     let ip = address.domain().literal()?;
     if ip.to_canonical() != local_ip.to_canonical() {
@@ -66,7 +67,8 @@ pub fn at_our_address(address: &Address, local_ip: IpAddr, home: Option<&Domain>
     Some(Recipient { address: meant, original: Some(address.clone()) })
 }
 
-/// May a message of the declared size come, with so much room in the spool's file system (octets; `None`: not known)?
+/// May a message of the declared size come, with so much room in the spool's file system (octets; `None`: not
+/// known)?
 pub fn room(size: Option<u64>, free: Option<u64>) -> Result<(), Reply> {
     match free {
         Some(free) if free < size.unwrap_or(0).saturating_add(RESERVE) => Err(NO_SPACE),

@@ -1,7 +1,7 @@
 //! The `Received` field that we put on top of a message (RFC 5321 4.4), in Postfix's form.
 //!
-//! What a client says of itself stands in it with everything outside names and address literals made `?`, so it can neither end
-//! the field nor close a comment nor claim a hop that was not.
+//! What a client says of itself stands in it with everything outside names and address literals made `?`, so
+//! it can neither end the field nor close a comment nor claim a hop that was not.
 
 use crate::session::{Client, Hello};
 use common::address::{Address, Domain};
@@ -12,7 +12,8 @@ use std::net::IpAddr;
 /// Longest HELO name shown, in octets: no line of the field comes near the 998 of RFC 5322 2.1.1.
 const MAX_NAME: usize = 255;
 
-/// The field with its line ends. `recipient` is shown only when it is the only one: others must not learn of each other.
+/// The field with its line ends. `recipient` is shown only when it is the only one: others must not learn of
+/// each other.
 pub fn received(
     hostname: &Domain,
     client: &Client,
@@ -27,7 +28,8 @@ pub fn received(
     };
     let recipient = recipient.map(|address| format!("\r\n\tfor <{address}>")).unwrap_or_default();
     format!(
-        "Received: from {helo} ({name} [{ip}])\r\n\tby {hostname} (Ironpost) with {protocol} id {id}{recipient}; {date}\r\n",
+        "Received: from {helo} ({name} [{ip}])\r\n\t\
+         by {hostname} (Ironpost) with {protocol} id {id}{recipient}; {date}\r\n",
         helo = tame(&hello.name),
         name = tame(&client.name),
         protocol = hello.protocol(),
@@ -62,13 +64,16 @@ mod tests {
         assert_eq!(
             field("a.example", "192.0.2.1", Some("joe@mail.example")),
             format!(
-                "Received: from a.example (unknown [192.0.2.1])\r\n\tby mail.example (Ironpost) with ESMTP id 0000000000000000\r\n\tfor <joe@mail.example>; {date}\r\n"
+                "Received: from a.example (unknown [192.0.2.1])\r\n\t\
+                 by mail.example (Ironpost) with ESMTP id 0000000000000000\r\n\t\
+                 for <joe@mail.example>; {date}\r\n"
             )
         );
         assert_eq!(
             field("[IPv6:::1]", "::1", None),
             format!(
-                "Received: from [IPv6:::1] (localhost [IPv6:::1])\r\n\tby mail.example (Ironpost) with ESMTP id 0000000000000000; {date}\r\n"
+                "Received: from [IPv6:::1] (localhost [IPv6:::1])\r\n\t\
+                 by mail.example (Ironpost) with ESMTP id 0000000000000000; {date}\r\n"
             )
         );
     }

@@ -1,5 +1,5 @@
-//! The configuration as sessions see it: one value, replaced as a whole on reload; a session keeps the one that it began with, while
-//! the tables inside are read anew when they change.
+//! The configuration as sessions see it: one value, replaced as a whole on reload; a session keeps the one
+//! that it began with, while the tables inside are read anew when they change.
 
 use crate::policy::{self, Standing};
 use crate::session::{Answer, Settings};
@@ -120,7 +120,8 @@ async fn standing(router: Arc<Router>, address: &Address) -> Standing {
     }
 }
 
-/// What we may still write, in octets; `None` when it cannot be told. A file system without free inodes has no room.
+/// What we may still write, in octets; `None` when it cannot be told. A file system without free inodes has
+/// no room.
 fn free_space(spool: &std::path::Path) -> Option<u64> {
     let stat = nix::sys::statvfs::statvfs(spool).ok()?;
     if stat.files() > 0 && stat.files_available() == 0 {

@@ -1,7 +1,8 @@
 //! Takes connections, within limits, and lets each have a task of its own.
 //!
-//! On SIGTERM nothing more is taken; sessions between commands get 421, content on its way may still come for [`FINISH`], and a
-//! message being committed is always acknowledged. A panic in one session is logged and ends that session alone.
+//! On SIGTERM nothing more is taken; sessions between commands get 421, content on its way may still come for
+//! [`FINISH`], and a message being committed is always acknowledged. A panic in one session is logged and
+//! ends that session alone.
 
 use crate::buffers::Buffers;
 use crate::clock::Clock;
@@ -47,17 +48,19 @@ pub struct Shared {
     /// Where messages go.
     pub store: Arc<Store>,
     connections: Arc<Connections>,
+    ceiling: u32,
     rules: RwLock<Arc<Rules>>,
 }
 
 impl Shared {
-    /// Nothing is connected yet.
-    pub fn new(rules: Rules, store: Store) -> Self {
+    /// Nothing is connected yet. `ceiling`: connections that there can be at most, whatever the rules say.
+    pub fn new(rules: Rules, store: Store, ceiling: u32) -> Self {
         Self {
             clock: Clock::new(),
             buffers: Buffers::default(),
             store: Arc::new(store),
             connections: Arc::default(),
+            ceiling,
             rules: RwLock::new(Arc::new(rules)),
         }
     }
@@ -147,7 +150,8 @@ fn admit(
 ) -> Option<(Place, Connection)> {
     let client = peer.ip().to_canonical();
     let rules = shared.rules();
-    match shared.connections.enter(client, rules.max_connections, rules.limit_of(client)) {
+    let total = rules.max_connections.min(shared.ceiling);
+    match shared.connections.enter(client, total, rules.limit_of(client)) {
         Ok(place) => {
             // Replies are collected here; the kernel need not do that too.
             let _ = stream.set_nodelay(true);

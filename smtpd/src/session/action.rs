@@ -1,4 +1,5 @@
-//! What goes in and out of the session: settings, the client, actions to carry out, questions and their answers.
+//! What goes in and out of the session: settings, the client, actions to carry out, questions and their
+//! answers.
 
 use super::reply::Reply;
 use common::address::{Address, Domain, ReversePath};
@@ -94,7 +95,8 @@ pub enum Question {
         /// As declared with SIZE, in octets.
         size: Option<u64>,
     },
-    /// RCPT: is this recipient taken from this client? Answer: [`Answer::Yes`], [`Answer::YesAs`] or [`Answer::Refused`].
+    /// RCPT: is this recipient taken from this client? Answer: [`Answer::Yes`], [`Answer::YesAs`] or
+    /// [`Answer::Refused`].
     Recipient {
         /// The forward-path, completed.
         recipient: Address,
@@ -140,7 +142,8 @@ pub enum Action {
     Flush,
     /// Find the answer and give it to `answer`; until then the session takes no input.
     Ask(Token, Question),
-    /// Content of this message follows from `receive`, up to a [`Question::Commit`] or an [`Action::Discard`].
+    /// Content of this message follows from `receive`, up to a [`Question::Commit`] or an
+    /// [`Action::Discard`].
     Begin(Box<MessageStart>),
     /// The message begun is not wanted: nothing of it may remain, no more of its content follows.
     Discard,
@@ -148,7 +151,8 @@ pub enum Action {
     Log(Severity, String),
     /// Send what is waiting, then close the connection. Nothing follows.
     Close {
-        /// Does the client know already (it said QUIT, or is gone)? Otherwise it may still be sending, and should get to read why.
+        /// Does the client know already (it said QUIT, or is gone)? Otherwise it may still be sending, and
+        /// should get to read why.
         expected: bool,
     },
 }

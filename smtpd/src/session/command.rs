@@ -1,7 +1,9 @@
-//! The grammar of commands (RFC 5321 4.1.2; parameters: RFC 1870, RFC 6152). A line becomes a value or the reply that refuses it.
+//! The grammar of commands (RFC 5321 4.1.2; parameters: RFC 1870, RFC 6152). A line becomes a value or the
+//! reply that refuses it.
 //!
-//! Taken beyond the grammar, because clients send it and it can mean only one thing: blanks at the end of a line (RFC 5321 4.1.1 asks for
-//! that), and between `FROM:` or `TO:` and the path. Never taken: a path without brackets, octets outside printable ASCII.
+//! Taken beyond the grammar, because clients send it and it can mean only one thing: blanks at the end of a
+//! line (RFC 5321 4.1.1 asks for that), and between `FROM:` or `TO:` and the path. Never taken: a path
+//! without brackets, octets outside printable ASCII.
 
 use super::reply::{self, Reply, syntax};
 use super::verbs::Verb;

@@ -1,4 +1,5 @@
-//! Content on its way in: handed out piece by piece, watched for its limits, and answered after its end (RFC 5321 4.1.1.4).
+//! Content on its way in: handed out piece by piece, watched for its limits, and answered after its end (RFC
+//! 5321 4.1.1.4).
 
 use super::action::{Action, Answer, Question};
 use super::reply;
@@ -9,8 +10,8 @@ use common::time::Timestamp;
 
 /// The idle time-out is for so many octets of content.
 const PROGRESS: u64 = 1024;
-/// Unwanted content is read to its end, so that the client learns the reason, but not for ever: so many times the size limit, and
-/// at least the other figure, in octets.
+/// Unwanted content is read to its end, so that the client learns the reason, but not for ever: so many times
+/// the size limit, and at least the other figure, in octets.
 const DISCARD_FACTOR: u64 = 8;
 const DISCARD_AT_LEAST: u64 = 64 * 1024 * 1024;
 

@@ -1,8 +1,10 @@
-//! The end of data, transparency and line ends of content (RFC 5321 4.1.1.4, 4.5.2, 2.3.8), as a state machine over chunks.
+//! The end of data, transparency and line ends of content (RFC 5321 4.1.1.4, 4.5.2, 2.3.8), as a state
+//! machine over chunks.
 //!
-//! Only `CRLF . CRLF` ends the data, whatever else looks like it: servers that disagree about this let messages be smuggled.
-//! Content is lent from the input, never copied; a chunk without a line that begins with a dot comes out in one piece.
-//! A bare CR or LF is remembered, and turned into CRLF for those who want that; the caller decides what becomes of the message.
+//! Only `CRLF . CRLF` ends the data, whatever else looks like it: servers that disagree about this let
+//! messages be smuggled. Content is lent from the input, never copied; a chunk without a line that begins
+//! with a dot comes out in one piece. A bare CR or LF is remembered, and turned into CRLF for those who want
+//! that; the caller decides what becomes of the message.
 
 use memchr::memchr2;
 
@@ -199,7 +201,8 @@ mod tests {
         }
     }
 
-    /// RFC 5321 read aloud: split at CRLF; a line that is "." ends; a leading dot goes; bare CR and LF become CRLF.
+    /// RFC 5321 read aloud: split at CRLF; a line that is "." ends; a leading dot goes; bare CR and LF become
+    /// CRLF.
     fn plainly(input: &[u8]) -> (Vec<u8>, Option<&'static str>, Option<usize>) {
         let mut content = Vec::new();
         let mut bare = None;

@@ -1,13 +1,14 @@
 //! Command lines out of a stream of octets, in bounded memory.
 //!
-//! Only CRLF ends a line. A line that arrives whole is lent from the input without a copy; a partial one is held until its end comes. A line
-//! over [`MAX_LINE`] is forgotten up to its CRLF and reported once, so that its tail is never taken for a command.
-//! A bare LF is reported at once; what follows it cannot be trusted to be a command (injection, smuggling).
+//! Only CRLF ends a line. A line that arrives whole is lent from the input without a copy; a partial one is
+//! held until its end comes. A line over [`MAX_LINE`] is forgotten up to its CRLF and reported once, so that
+//! its tail is never taken for a command. A bare LF is reported at once; what follows it cannot be trusted to
+//! be a command (injection, smuggling).
 
 use memchr::memchr;
 
-/// Longest command line with its CRLF, in octets: RFC 5321 4.5.3.1.4 asks for 512, and each extension's parameters add to
-/// that; this is what Postfix takes.
+/// Longest command line with its CRLF, in octets: RFC 5321 4.5.3.1.4 asks for 512, and each extension's
+/// parameters add to that; this is what Postfix takes.
 pub const MAX_LINE: usize = 2048;
 
 /// What the input holds.
@@ -132,7 +133,8 @@ mod tests {
         let long = "y".repeat(MAX_LINE - 1);
         let longer = "z".repeat(3 * MAX_LINE);
         let input = format!(
-            "NOOP\r\n\r\n{fits}\r\n{long}\r\n{longer}\nQUIT\r\r\n{longer}\rA\r\nA\rB\r\nC\nD\r\n{fits}x\nE\r\nF\r\n"
+            "NOOP\r\n\r\n{fits}\r\n{long}\r\n{longer}\nQUIT\r\r\n\
+             {longer}\rA\r\nA\rB\r\nC\nD\r\n{fits}x\nE\r\nF\r\n"
         );
         let expected =
             ["NOOP", "", &fits, "TooLong", "TooLong", "TooLong", "A\rB", "BareLf", "D", "BareLf", "E", "F"];

@@ -1,9 +1,10 @@
 //! The SMTP server's side of a session (RFC 5321), without sockets, files, tables or clock.
 //!
-//! A driver feeds it ([`Session::receive`], [`Session::answer`], [`Session::expire`], [`Session::lost`]) and carries out what it says
-//! ([`Session::next_action`], content from `receive`). It promises: every command line gets exactly one reply, in order; `250` after the
-//! end of data only after [`Answer::Queued`]; memory bounded whatever arrives (one command line, the recipients of one transaction, the
-//! start of one header line); no input panics it. It never decides who may send what to whom: those are [`Question`]s.
+//! A driver feeds it ([`Session::receive`], [`Session::answer`], [`Session::expire`], [`Session::lost`]) and
+//! carries out what it says ([`Session::next_action`], content from `receive`). It promises: every command
+//! line gets exactly one reply, in order; `250` after the end of data only after [`Answer::Queued`]; memory
+//! bounded whatever arrives (one command line, the recipients of one transaction, the start of one header
+//! line); no input panics it. It never decides who may send what to whom: those are [`Question`]s.
 //!
 //! | file | rule |
 //! | --- | --- |
@@ -106,8 +107,8 @@ pub struct Taken<'a> {
 
 // Inputs.
 impl Session {
-    /// A new connection; the greeting is its first action. Clock values here and below only need to agree with each other, and should not
-    /// jump when the wall clock is set.
+    /// A new connection; the greeting is its first action. Clock values here and below only need to agree
+    /// with each other, and should not jump when the wall clock is set.
     pub fn new(settings: Arc<Settings>, client: Client, now: Timestamp) -> Self {
         let mut session = Self {
             settings,
@@ -128,8 +129,8 @@ impl Session {
         session
     }
 
-    /// Takes octets from the client: one command line, or one piece of content. Call it again with the rest, carrying out the actions
-    /// in between, until all is used. Content is lent from `input`.
+    /// Takes octets from the client: one command line, or one piece of content. Call it again with the rest,
+    /// carrying out the actions in between, until all is used. Content is lent from `input`.
     pub fn receive<'a>(&mut self, input: &'a [u8], now: Timestamp) -> Taken<'a> {
         match self.phase {
             Phase::Idle | Phase::Open(_) => Taken { used: self.receive_line(input, now), content: b"" },
@@ -163,14 +164,18 @@ impl Session {
 
     /// The connection is gone.
     pub fn lost(&mut self) {
-        if !matches!(self.phase, Phase::Closed) {
-            self.log_end("lost connection");
-            self.finish(true);
-        }
+        self.end_unheard("lost connection");
     }
 
-    /// The server goes down. Ends the session with 421 and gives `true`; gives `false` while content is on its way or an answer is
-    /// awaited, unless `at_once`. (An answer that is awaited always comes first: a message being committed is acknowledged.)
+    /// The client does not take our replies: it is given up without a word, for it would not take that
+    /// either.
+    pub fn stalled(&mut self) {
+        self.end_unheard("timeout");
+    }
+
+    /// The server goes down. Ends the session with 421 and gives `true`; gives `false` while content is on
+    /// its way or an answer is awaited, unless `at_once`. (An answer that is awaited always comes first: a
+    /// message being committed is acknowledged.)
     pub fn shut_down(&mut self, at_once: bool) -> bool {
         match self.phase {
             Phase::Closed => true,
@@ -313,6 +318,13 @@ impl Session {
             _ => format!("{what} after {after} from {}", self.client),
         };
         self.info(line);
+    }
+
+    fn end_unheard(&mut self, what: &str) {
+        if !self.is_closed() {
+            self.log_end(what);
+            self.finish(true);
+        }
     }
 
     /// Says a last word, then ends.

@@ -1,8 +1,8 @@
 //! Replies: three digits, an enhanced status code, text (RFC 5321 4.2, RFC 2034).
 //!
-//! A reply is a value until the driver writes it; writing makes every octet printable, so nothing that a client said can
-//! end a line early or start a second one. The fixed texts stand in `doc`'s table of words on the wire; where that is
-//! silent they are Postfix's.
+//! A reply is a value until the driver writes it; writing makes every octet printable, so nothing that a
+//! client said can end a line early or start a second one. The fixed texts stand in `doc`'s table of words on
+//! the wire; where that is silent they are Postfix's.
 
 use common::address::Domain;
 use common::status::EnhancedCode;
@@ -10,7 +10,8 @@ use common::text::printable;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Longest text of one line of a reply, in octets: with code and line end within the 512 of RFC 5321 4.5.3.1.5.
+/// Longest text of one line of a reply, in octets: with code and line end within the 512 of RFC 5321
+/// 4.5.3.1.5.
 const MAX_TEXT: usize = 480;
 
 /// One reply; several lines are separated by `\n` in `text`.
@@ -168,7 +169,12 @@ mod tests {
         let host: Domain = "mail.example".parse().unwrap();
         for (reply, wire) in [
             (OK, "250 2.0.0 Ok\r\n".to_owned()),
-            (HELP, "214-2.0.0 Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\r\n214 2.0.0 See RFC 5321\r\n".into()),
+            (
+                HELP,
+                "214-2.0.0 Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\r\n\
+                 214 2.0.0 See RFC 5321\r\n"
+                    .into(),
+            ),
             (START_CONTENT, "354 End data with <CR><LF>.<CR><LF>\r\n".into()),
             (greeting(&host), "220 mail.example ESMTP Ironpost\r\n".into()),
             (closing((4, 2), &host, "Error: x"), "421 4.4.2 mail.example Error: x\r\n".into()),

@@ -1,4 +1,5 @@
-//! What a session did, counted: for the line at its end, and for the limits on errors and on commands that carry no mail.
+//! What a session did, counted: for the line at its end, and for the limits on errors and on commands that
+//! carry no mail.
 
 use super::verbs::{Rule, TABLE};
 use std::collections::BTreeMap;
@@ -12,7 +13,8 @@ pub const JUNK_LIMIT: u32 = 100;
 /// Counts; saturating.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// By place in the table of verbs (the table's length: unknown): how often it went well, how often it came.
+    /// By place in the table of verbs (the table's length: unknown): how often it went well, how often it
+    /// came.
     verbs: BTreeMap<u8, (u16, u16)>,
     errors: u32,
     junk: u32,

@@ -1,5 +1,5 @@
-//! A mail transaction: exists only from an accepted MAIL to the end of data; RSET, EHLO and the end of the session drop it whole, so nothing
-//! of it can be left over.
+//! A mail transaction: exists only from an accepted MAIL to the end of data; RSET, EHLO and the end of the
+//! session drop it whole, so nothing of it can be left over.
 
 use super::data::Decoder;
 use super::header::HeaderScan;
@@ -8,10 +8,11 @@ use common::address::{Address, ReversePath};
 use spool::envelope::{Body, Recipient};
 use std::collections::HashSet;
 
-/// `Received` fields that a message may have (RFC 5321 6.3 asks for at least 100 to be possible or a lower, configured limit; Postfix has 50).
+/// `Received` fields that a message may have (RFC 5321 6.3 asks for at least 100 to be possible or a lower,
+/// configured limit; Postfix has 50).
 pub const HOP_LIMIT: u32 = 50;
-/// Recipients over the limit that are refused without counting as errors: a client with a long list does nothing wrong
-/// (RFC 5321 4.5.3.1.10).
+/// Recipients over the limit that are refused without counting as errors: a client with a long list does
+/// nothing wrong (RFC 5321 4.5.3.1.10).
 pub const OVERSHOOT_LIMIT: u32 = 1000;
 
 /// Between MAIL and DATA.

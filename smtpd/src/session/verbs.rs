@@ -1,5 +1,5 @@
-//! The table of verbs: what each is allowed in, counts as, and does to a pipelining group. The rules of the session that concern
-//! one verb alone stand here and nowhere else.
+//! The table of verbs: what each is allowed in, counts as, and does to a pipelining group. The rules of the
+//! session that concern one verb alone stand here and nowhere else.
 
 use super::reply::{HELLO_FIRST, NEED_MAIL, NEED_RCPT, NESTED_MAIL, Reply};
 
@@ -57,7 +57,8 @@ pub struct Rule {
     pub verb: Verb,
     /// What is answered instead, by stage; `None` where the verb is allowed.
     pub refusal: [Option<&'static Reply>; 4],
-    /// Must it be the last of a pipelining group, so that its reply may not wait for company (RFC 2920 3.1, 3.2)?
+    /// Must it be the last of a pipelining group, so that its reply may not wait for company (RFC 2920 3.1,
+    /// 3.2)?
     pub ends_group: bool,
     /// Does it count towards the limit of commands that carry no mail?
     pub junk: bool,

@@ -1,4 +1,5 @@
-//! Input that nobody sends by mistake: whatever it is, and however it is split, the core neither panics nor grows, and says the same.
+//! Input that nobody sends by mistake: whatever it is, and however it is split, the core neither panics nor
+//! grows, and says the same.
 
 use crate::player::{Host, Player};
 use std::time::Duration;

@@ -15,7 +15,8 @@ fn in_content(host: Host) -> Player {
     player
 }
 
-/// RFC 5321 4.5.3.2.7 asks for five minutes; a client that sends an octet now and then gets no more than that for its line.
+/// RFC 5321 4.5.3.2.7 asks for five minutes; a client that sends an octet now and then gets no more than that
+/// for its line.
 #[test]
 fn an_octet_now_and_then_does_not_prolong_a_command_line() {
     let mut player = Player::new(Host::default());

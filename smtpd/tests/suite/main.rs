@@ -1,4 +1,5 @@
-//! The session core against dialogues, tables, clocks and hostile input; and the daemon's driver over real sockets.
+//! The session core against dialogues, tables, clocks and hostile input; and the daemon's driver over real
+//! sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod dialogues;

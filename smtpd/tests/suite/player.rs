@@ -1,4 +1,5 @@
-//! Plays a client against the session core: answers its questions as a small, fixed host would, and keeps what comes out.
+//! Plays a client against the session core: answers its questions as a small, fixed host would, and keeps
+//! what comes out.
 
 use common::address::{Address, Domain};
 use common::config::BareNewlines;

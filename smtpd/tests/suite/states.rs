@@ -1,5 +1,5 @@
-//! Every stage × every verb, as one table in `tests/states.txt`: a difference there is a change of behaviour. Written anew by
-//! `UPDATE=1 cargo test -p smtpd --test suite`.
+//! Every stage × every verb, as one table in `tests/states.txt`: a difference there is a change of behaviour.
+//! Written anew by `UPDATE=1 cargo test -p smtpd --test suite`.
 
 use crate::player::{Host, Player};
 use smtpd::session::verbs::{STAGES, Stage, TABLE, Verb};
