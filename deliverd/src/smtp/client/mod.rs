@@ -238,6 +238,21 @@ impl Client {
         self.progress
     }
 
+    /// Is the session open, without a transaction under way?
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle) && self.awaited.is_empty() && !self.input_pending()
+    }
+
+    /// Is the driver to write content (on)? Turns false when the server ends the transaction early.
+    pub fn wants_content(&self) -> bool {
+        matches!(self.state, State::Content(_))
+    }
+
+    /// Is there nothing more to send or to hear?
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
     /// The server.
     pub fn peer(&self) -> &Peer {
         &self.peer

@@ -130,6 +130,8 @@ pub enum Lost {
     Connection,
     /// Nothing came (or was taken) in time.
     Timeout,
+    /// We gave up before that: the attempt was called off.
+    Stopped,
 }
 
 /// The connection went away.
@@ -138,6 +140,7 @@ pub fn lost(peer: &Peer, phase: Phase, how: Lost) -> Status {
     let text = match how {
         Lost::Connection => format!("lost connection with {peer} while {}", phase.doing()),
         Lost::Timeout => format!("conversation with {peer} timed out while {}", phase.doing()),
+        Lost::Stopped => format!("conversation with {peer} was stopped while {}", phase.doing()),
     };
     Status { remote: Some(peer.relay()), ..Status::local(CODE, text) }
 }

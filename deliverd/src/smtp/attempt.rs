@@ -1,0 +1,236 @@
+//! One job from its nexthop to a status for every recipient: an idle session if there is one, else host
+//! after host.
+//!
+//! A recipient that is only deferred is tried at the next host, within Postfix's limits ([`MAX_SESSIONS`],
+//! [`super::plan::MAX_ADDRESSES`]); whoever is delivered or failed is done. Recipients that did not fit
+//! into a transaction follow in another one. What may already have been taken (a connection lost after the
+//! end of data) is not sent to another host. Everything ends with the job's deadline.
+
+use super::client::{Order, Retry};
+use super::connect::Dialer;
+use super::content::Content;
+use super::deadline::Deadline;
+use super::driver::Session;
+use super::memory::Memory;
+use super::pool::Pool;
+use super::report::{Line, Relay, Report};
+use super::resolve::{self, Candidate, Dns, Ourselves};
+use common::address::Domain;
+use common::destination::Nexthop;
+use common::status::{EnhancedCode, Outcome, Status};
+use common::time::Timestamp;
+use spool::dispatch::Job;
+use spool::envelope::Body;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+
+/// Most sessions of an attempt that got past EHLO (Postfix's smtp_mx_session_limit).
+const MAX_SESSIONS: u32 = 2;
+
+/// What an attempt needs to know; replaced as a whole when the configuration is read anew.
+#[derive(Debug)]
+pub struct Context<D> {
+    /// For EHLO.
+    pub hello_name: Domain,
+    /// Where servers listen, unless a nexthop says otherwise.
+    pub port: u16,
+    /// The configured one: its failures are mistakes to be mended.
+    pub relay_host: Option<Nexthop>,
+    /// For finding loops.
+    pub ourselves: Ourselves,
+    /// The DNS.
+    pub dns: D,
+    /// Shared by all attempts.
+    pub memory: Arc<Memory>,
+    /// Shared by all attempts.
+    pub pool: Arc<Pool<TcpStream>>,
+}
+
+/// Delivers `job`. Never fails as a whole: the report has a line for each recipient.
+pub async fn deliver<D: Dns>(
+    job: &Job,
+    content: &Content,
+    context: &Context<D>,
+    mut deadline: Deadline,
+) -> Report {
+    let mut attempt = Attempt { job, content, lines: vec![None; job.recipients.len()], reached: false };
+    let mut used = None;
+    let mut sessions = 0;
+    if let Some(mut session) = context.pool.take(&job.nexthop).await {
+        let untouched = attempt.use_session(&mut session, &mut deadline).await;
+        if !untouched {
+            used = Some(session.peer().address);
+            sessions += 1;
+        }
+        context.pool.give(&job.nexthop, session);
+    }
+    if !attempt.open().is_empty() && !deadline.is_over() {
+        attempt.host_after_host(context, used, sessions, &mut deadline).await;
+    }
+    attempt.report()
+}
+
+struct Attempt<'a> {
+    job: &'a Job,
+    content: &'a Content,
+    /// What is known of each recipient, and whether another host may be tried.
+    lines: Vec<Option<(Line, Retry)>>,
+    reached: bool,
+}
+
+impl Attempt<'_> {
+    /// Recipients for whom a host is still to be tried.
+    fn open(&self) -> Vec<usize> {
+        let is_open = |line: &Option<(Line, Retry)>| !matches!(line, Some((_, Retry::No)));
+        self.lines.iter().enumerate().filter(|(_, line)| is_open(line)).map(|(i, _)| i).collect()
+    }
+
+    async fn host_after_host<D: Dns>(
+        &mut self,
+        context: &Context<D>,
+        used: Option<SocketAddr>,
+        mut sessions: u32,
+        deadline: &mut Deadline,
+    ) {
+        let candidates = match find(context, &self.job.nexthop, deadline).await {
+            Ok(candidates) => candidates,
+            Err(status) => {
+                // A destination that does not exist is no host in trouble.
+                self.reached |= status.outcome == Outcome::Failed;
+                return self.note(&status, None);
+            }
+        };
+        let fresh = candidates.into_iter().filter(|candidate| Some(candidate.address) != used).collect();
+        let mut dialer = Dialer::new(fresh, context.memory.clone());
+        while sessions < MAX_SESSIONS && !self.open().is_empty() {
+            let Some(connected) = dialer.next(deadline).await else { break };
+            let address = connected.peer.address.ip();
+            let relay = Relay::new(&connected.peer);
+            let hello_name = context.hello_name.clone();
+            match Session::open(connected.stream, connected.peer, hello_name, deadline).await {
+                Ok(mut session) => {
+                    context.memory.succeeded(address, session.greeted() - connected.began);
+                    sessions += 1;
+                    self.use_session(&mut session, deadline).await;
+                    context.pool.give(&self.job.nexthop, session);
+                }
+                Err(status) => {
+                    context.memory.failed(address);
+                    self.note(&status, Some(relay));
+                }
+            }
+        }
+        if let Some(status) = dialer.failure() {
+            self.note(&status, None);
+        }
+    }
+
+    /// As many transactions as the recipients need that this session can take. True when the server had
+    /// closed it before the first.
+    async fn use_session(&mut self, session: &mut Session<TcpStream>, deadline: &mut Deadline) -> bool {
+        let connected = Timestamp::now();
+        let mut batch = self.open();
+        loop {
+            let order = self.order(&batch);
+            let ended = session.transact(order, self.content, deadline).await;
+            if ended.untouched && session.transactions() > 1 && !deadline.is_over() {
+                // Nothing was said about these recipients: what they had stays.
+                return true;
+            }
+            self.reached = true;
+            let decided = Timestamp::now();
+            let relay = Relay { host: session.peer().relay(), transaction: session.transactions() };
+            let mut next = Vec::new();
+            let mut progress = false;
+            for (i, verdict) in batch.into_iter().zip(ended.verdicts) {
+                progress |= verdict.status.outcome == Outcome::Delivered;
+                if verdict.retry == Retry::NextTransaction {
+                    next.push(i);
+                }
+                let line = Line {
+                    status: verdict.status,
+                    relay: Some(relay.clone()),
+                    connected: Some(connected),
+                    decided,
+                };
+                if let Some(slot) = self.lines.get_mut(i) {
+                    *slot = Some((line, verdict.retry));
+                }
+            }
+            if next.is_empty() || !progress || !session.is_reusable() {
+                return false;
+            }
+            batch = next;
+        }
+    }
+
+    fn order(&self, batch: &[usize]) -> Order {
+        let recipients = batch.iter().filter_map(|i| self.job.recipients.get(*i));
+        Order {
+            sender: self.job.sender.clone(),
+            recipients: recipients.map(|recipient| recipient.address.clone()).collect(),
+            size: self.content.size(),
+            eight_bit: self.job.content.eight_bit || self.job.body == Body::EightBitMime,
+        }
+    }
+
+    /// A failure before any transaction, for the recipients that are still open. It does not replace what a
+    /// server said about a recipient, and a final failure does not replace a passing one of another host:
+    /// that one may take the mail later.
+    fn note(&mut self, status: &Status, relay: Option<Relay>) {
+        let decided = Timestamp::now();
+        for i in self.open() {
+            let Some(slot) = self.lines.get_mut(i) else { continue };
+            let keep = slot.as_ref().is_some_and(|(line, _)| {
+                let said = line.relay.as_ref().is_some_and(|relay| relay.transaction > 0);
+                said || status.outcome == Outcome::Failed || (line.relay.is_some() && relay.is_none())
+            });
+            if !keep {
+                let line = Line { status: status.clone(), relay: relay.clone(), connected: None, decided };
+                *slot = Some((line, Retry::NextHost));
+            }
+        }
+    }
+
+    fn report(self) -> Report {
+        let decided = Timestamp::now();
+        let nexthop = &self.job.nexthop;
+        let lines = self.lines.into_iter().map(|line| match line {
+            Some((line, _)) => line,
+            None => {
+                let text = format!("no host of {nexthop} was reached within the time limit");
+                let status = Status::local(EnhancedCode::new(4, 4, 1), text);
+                Line { status, relay: None, connected: None, decided }
+            }
+        });
+        Report { lines: lines.collect(), reached: self.reached }
+    }
+}
+
+async fn find<D: Dns>(
+    context: &Context<D>,
+    nexthop: &Nexthop,
+    deadline: &mut Deadline,
+) -> Result<Vec<Candidate>, Status> {
+    let order = |hosts| context.memory.order(hosts);
+    let found = tokio::select! {
+        biased;
+        found = resolve::find(&context.dns, nexthop, context.port, &context.ourselves, &order) => found,
+        _ = deadline.passed() => {
+            let text = format!("the name service did not answer about {nexthop} within the time limit");
+            return Err(Status::local(EnhancedCode::new(4, 4, 3), text));
+        }
+    };
+    found.map_err(|status| match &context.relay_host {
+        Some(relay_host) if relay_host == nexthop => {
+            let status = resolve::of_configured_host(status);
+            common::warn!("relay_host {nexthop}: {}", status.text);
+            status
+        }
+        _ => status,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! The life of the process: configuration, log, name servers, down to its own identity, and only then the
+//! first byte from outside.
+
+use super::attempt::Context;
+use super::memory::Memory;
+use super::pool::Pool;
+use super::resolve::Ourselves;
+use super::resolve::dns::{Resolver, Settings};
+use super::worker::{self, Inputs};
+use common::config::Config;
+use common::identity::{self, Identities};
+use common::signals::{self, Signal};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use spool::layout::{self, Spool};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::watch;
+
+/// Threads that read message content.
+const BLOCKING_THREADS: usize = 32;
+/// They need little.
+const STACK: usize = 1024 * 1024;
+
+/// Why the daemon could not start: a sysexits code (78 configuration, 77 not permitted, 75 try again), and
+/// a text for the admin.
+struct Failure(u8, String);
+
+impl Failure {
+    fn configuration(error: impl ToString) -> Self {
+        Self(78, error.to_string())
+    }
+
+    fn io(error: io::Error) -> Self {
+        let code = if error.kind() == io::ErrorKind::PermissionDenied { 77 } else { 75 };
+        Self(code, error.to_string())
+    }
+}
+
+/// Runs until SIGTERM. `path` is read anew on SIGHUP.
+pub fn run(config: &Config, path: &Path) -> ExitCode {
+    let _log = match common::log::init("smtp", config) {
+        Ok(flush) => flush,
+        Err(error) => {
+            eprintln!("deliverd smtp: cannot open the log: {error}");
+            return ExitCode::from(75);
+        }
+    };
+    match start(config, path) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(code, text)) => {
+            common::fatal!("{text}");
+            eprintln!("deliverd smtp: {text}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn start(config: &Config, path: &Path) -> Result<(), Failure> {
+    let ids = Identities::resolve(config).map_err(Failure::configuration)?;
+    let spool = Spool::new(&config.spool_directory);
+    layout::prepare(&spool, &ids).map_err(Failure::io)?;
+    let names = Settings::new(&config.deliverd.nameservers);
+    raise_file_limit();
+    identity::drop_to(&ids.deliverd, &[]).map_err(Failure::configuration)?;
+    common::log::write_from_thread().map_err(Failure::io)?;
+
+    let runtime = runtime().map_err(Failure::io)?;
+    let shared = Shared { memory: Arc::new(Memory::new()), pool: Pool::new() };
+    let context = runtime.block_on(async { context(config, names, &shared) });
+    let (contexts, context) = watch::channel(context.map_err(Failure::configuration)?);
+    let (stopper, stop) = watch::channel(false);
+    let pool = shared.pool.clone();
+    let reload = Reload { path: path.to_owned(), contexts, shared, runtime: runtime.handle().clone() };
+    signals::spawn(on_signal(reload, stopper)).map_err(Failure::io)?;
+    common::lifeline::watch().map_err(Failure::io)?;
+    common::notify::ready();
+    let inputs = Inputs { socket: spool.dispatch_socket(), queued: ids.queued.uid, context, stop };
+    runtime.block_on(async {
+        worker::run(inputs).await;
+        let _ = tokio::time::timeout(Duration::from_secs(2), pool.close()).await;
+    });
+    // A read that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(())
+}
+
+/// What goes on when the configuration is read anew.
+struct Shared {
+    memory: Arc<Memory>,
+    pool: Arc<Pool<TcpStream>>,
+}
+
+/// Inside the runtime: the resolver starts tasks.
+fn context(config: &Config, names: Settings, shared: &Shared) -> Result<Arc<Context<Resolver>>, String> {
+    let listeners = config.smtpd.listen.iter().map(|listener| listener.address).collect();
+    let local = common::tables::own_addresses().into_iter().collect();
+    Ok(Arc::new(Context {
+        hello_name: config.hostname.clone(),
+        port: config.deliverd.smtp_port,
+        relay_host: config.deliverd.relay_host.clone(),
+        ourselves: Ourselves::new(config.hostname.clone(), listeners, local),
+        dns: Resolver::new(names)?,
+        memory: shared.memory.clone(),
+        pool: shared.pool.clone(),
+    }))
+}
+
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .thread_name("smtp")
+        .thread_stack_size(STACK)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+}
+
+/// A job needs a few descriptors; the usual soft limit of 1024 is too low for the capacity.
+fn raise_file_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let wanted = hard.min(16 * 1024);
+        if soft < wanted
+            && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)
+        {
+            common::warn!("cannot raise the limit of open files: {error}");
+        }
+    }
+}
+
+struct Reload {
+    path: PathBuf,
+    contexts: watch::Sender<Arc<Context<Resolver>>>,
+    shared: Shared,
+    runtime: Handle,
+}
+
+fn on_signal(reload: Reload, stopper: watch::Sender<bool>) -> impl FnMut(Signal) + Send {
+    move |signal| match signal {
+        Signal::Terminate => {
+            common::notify::stopping();
+            stopper.send_replace(true);
+        }
+        Signal::Reload => reload.run(),
+    }
+}
+
+impl Reload {
+    /// Jobs that come from now on go by the new configuration; a broken one changes nothing.
+    fn run(&self) {
+        common::log::reopen();
+        let config = match Config::load(&self.path) {
+            Ok(config) => config,
+            Err(error) => return self.refuse(&error.to_string()),
+        };
+        let names = Settings::new(&config.deliverd.nameservers);
+        match self.runtime.block_on(async { context(&config, names, &self.shared) }) {
+            Ok(context) => {
+                self.contexts.send_replace(context);
+                common::info!("configuration read anew");
+            }
+            Err(error) => self.refuse(&error),
+        }
+    }
+
+    fn refuse(&self, error: &str) {
+        common::error!("configuration not read anew, the old one stays in force: {error}");
+    }
+}

@@ -1,0 +1,287 @@
+//! Moves octets between the client core and a connection, within the time limits of the phases and of the
+//! attempt.
+//!
+//! Reads while it writes, so that a server which talks early is heard and none can make both sides wait for
+//! each other. The core decides everything else.
+
+use super::client::{Action, Client, Ended, Lost, Order, Peer, Phase, Retry, Verdict};
+use super::content::Content;
+use super::deadline::Deadline;
+use common::address::Domain;
+use common::status::{EnhancedCode, Status};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, sleep_until};
+
+/// Octets read at once.
+const READ: usize = 4096;
+/// A session ends after so many transactions …
+const MAX_TRANSACTIONS: u32 = 100;
+/// … or after this time, even when there is more to send (Postfix's smtp_connection_reuse_time_limit).
+const MAX_AGE: Duration = Duration::from_secs(300);
+
+/// An open session with a server.
+#[derive(Debug)]
+pub struct Session<S> {
+    stream: S,
+    client: Client,
+    opened: Instant,
+    greeted: Instant,
+    transactions: u32,
+    progress: u64,
+    phase_began: Instant,
+}
+
+/// What a turn of the loop ended with.
+enum Turn {
+    Ready,
+    Ended(Ended),
+    Refused(Status),
+    Closed,
+}
+
+/// What became possible first.
+enum Moved {
+    Wrote(usize),
+    Read(usize),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+    /// Greeting and EHLO or HELO over a fresh connection. Errors: the status for all recipients if no other
+    /// host takes them.
+    pub async fn open(
+        stream: S,
+        peer: Peer,
+        hello_name: Domain,
+        deadline: &mut Deadline,
+    ) -> Result<Self, Status> {
+        let now = Instant::now();
+        let client = Client::new(peer, hello_name);
+        let mut session = Self {
+            stream,
+            client,
+            opened: now,
+            greeted: now,
+            transactions: 0,
+            progress: 0,
+            phase_began: now,
+        };
+        match session.turn(None, deadline).await {
+            Turn::Ready => Ok(session),
+            Turn::Refused(status) => {
+                // The farewell hangs on nothing.
+                session.client.quit();
+                session.phase_began = Instant::now();
+                while !matches!(session.turn(None, deadline).await, Turn::Closed) {}
+                Err(status)
+            }
+            Turn::Closed | Turn::Ended(_) => {
+                let text = format!("lost connection with {}", session.client.peer());
+                Err(Status::local(EnhancedCode::new(4, 4, 2), text))
+            }
+        }
+    }
+
+    /// One transaction. Every recipient of `order` gets its verdict, whatever happens.
+    pub async fn transact(&mut self, order: Order, content: &Content, deadline: &mut Deadline) -> Ended {
+        self.transactions += 1;
+        self.phase_began = Instant::now();
+        let recipients = order.recipients.len();
+        self.client.begin(order);
+        match self.turn(Some(content), deadline).await {
+            Turn::Ended(ended) => ended,
+            // Cannot be: the core reports the end of each transaction that was begun before anything else.
+            Turn::Ready | Turn::Refused(_) | Turn::Closed => {
+                let status = Status::local(EnhancedCode::new(4, 3, 0), "bug: transaction without an end");
+                Ended { verdicts: vec![Verdict { status, retry: Retry::No }; recipients], untouched: false }
+            }
+        }
+    }
+
+    /// Ends the session with QUIT.
+    pub async fn quit(mut self) {
+        self.client.quit();
+        self.phase_began = Instant::now();
+        let (_stopper, mut deadline) = super::deadline::deadline(Instant::now() + Phase::Quit.limit());
+        while !matches!(self.turn(None, &mut deadline).await, Turn::Closed) {}
+    }
+
+    /// May another transaction follow?
+    pub fn is_reusable(&self) -> bool {
+        self.client.is_idle() && self.transactions < MAX_TRANSACTIONS && self.opened.elapsed() < MAX_AGE
+    }
+
+    /// Looks, without waiting, whether the server has closed the idle session or said farewell.
+    pub async fn is_alive(&mut self) -> bool {
+        let mut octets = [0; READ];
+        let mut buffer = ReadBuf::new(&mut octets);
+        let quiet =
+            poll_fn(|cx| Poll::Ready(Pin::new(&mut self.stream).poll_read(cx, &mut buffer).is_pending()));
+        quiet.await && self.client.is_idle()
+    }
+
+    /// The server.
+    pub fn peer(&self) -> &Peer {
+        self.client.peer()
+    }
+
+    /// Transactions so far, the one under way counted.
+    pub fn transactions(&self) -> u32 {
+        self.transactions
+    }
+
+    /// When the greeting came.
+    pub fn greeted(&self) -> Instant {
+        self.greeted
+    }
+
+    /// Does what the core wants until there is something to tell.
+    async fn turn(&mut self, content: Option<&Content>, deadline: &mut Deadline) -> Turn {
+        loop {
+            match self.client.next_action() {
+                Action::Send(octets) => self.send(&octets, deadline).await,
+                Action::SendContent => self.send_content(content, deadline).await,
+                Action::Wait(phase) => self.wait(phase, deadline).await,
+                Action::Ready => return Turn::Ready,
+                Action::Ended(ended) => return Turn::Ended(ended),
+                Action::Refused(status) => return Turn::Refused(status),
+                Action::Close => return Turn::Closed,
+            }
+        }
+    }
+
+    async fn wait(&mut self, phase: Phase, deadline: &mut Deadline) {
+        if self.client.progress() != self.progress {
+            self.progress = self.client.progress();
+            self.phase_began = Instant::now();
+        }
+        self.exchange(&[], self.phase_began + phase.limit(), deadline).await;
+    }
+
+    async fn send(&mut self, octets: &[u8], deadline: &mut Deadline) {
+        self.write(octets, deadline, |client| !client.is_closed()).await;
+    }
+
+    async fn send_content(&mut self, content: Option<&Content>, deadline: &mut Deadline) {
+        let unread = |error: &io::Error| {
+            common::error!("message content cannot be read: {error}");
+            Status::local(
+                EnhancedCode::new(4, 3, 0),
+                format!("mail system: message content cannot be read: {error}"),
+            )
+        };
+        let mut chunks = match content.map(Content::chunks) {
+            Some(Ok(chunks)) => chunks,
+            Some(Err(error)) => return self.client.content_failed(unread(&error)),
+            None => return self.client.lost(Lost::Connection),
+        };
+        loop {
+            match chunks.next().await {
+                Ok(Some(octets)) => {
+                    if !self.write(&octets, deadline, Client::wants_content).await {
+                        return;
+                    }
+                }
+                Ok(None) => return self.client.content_sent(),
+                Err(error) => return self.client.content_failed(unread(&error)),
+            }
+        }
+    }
+
+    /// Writes all octets as long as the core is `willing`; false when it is not any more.
+    async fn write(
+        &mut self,
+        mut octets: &[u8],
+        deadline: &mut Deadline,
+        willing: impl Fn(&Client) -> bool,
+    ) -> bool {
+        while !octets.is_empty() && willing(&self.client) {
+            let written = self.exchange(octets, Instant::now() + Phase::Content.limit(), deadline).await;
+            octets = octets.get(written..).unwrap_or_default();
+        }
+        willing(&self.client)
+    }
+
+    /// Waits until some of `output` is written, or something is read, and hands that to the core. Gives the
+    /// number of octets written.
+    async fn exchange(&mut self, output: &[u8], until: Instant, deadline: &mut Deadline) -> usize {
+        let mut octets = [0; READ];
+        let moved = tokio::select! {
+            biased;
+            moved = move_octets(&mut self.stream, output, &mut octets) => moved,
+            lost = deadline.passed() => {
+                self.client.lost(lost);
+                return 0;
+            }
+            () = sleep_until(until) => {
+                self.client.lost(Lost::Timeout);
+                return 0;
+            }
+        };
+        match moved {
+            Ok(Moved::Wrote(n)) if n > 0 => return n,
+            Ok(Moved::Read(n)) if n > 0 => self.receive(octets.get(..n).unwrap_or_default()),
+            Ok(_) => self.client.lost(Lost::Connection),
+            Err(_) => {
+                self.read_last_words().await;
+                self.client.lost(Lost::Connection);
+            }
+        }
+        0
+    }
+
+    fn receive(&mut self, octets: &[u8]) {
+        let first = self.client.progress() == 0;
+        self.client.receive(octets);
+        if first && self.client.progress() > 0 {
+            self.greeted = Instant::now();
+        }
+    }
+
+    /// After a failed write: a server that closes in the middle usually said why before.
+    async fn read_last_words(&mut self) {
+        let mut octets = [0; READ];
+        let until = Instant::now() + Duration::from_secs(1);
+        while !self.client.is_closed() {
+            let read = tokio::select! {
+                biased;
+                read = move_octets(&mut self.stream, &[], &mut octets) => read,
+                () = sleep_until(until) => return,
+            };
+            match read {
+                Ok(Moved::Read(n)) if n > 0 => self.receive(octets.get(..n).unwrap_or_default()),
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Writes when possible and there is something to write, else reads. `Wrote(0)` and `Read(0)` mean that the
+/// other side is gone.
+async fn move_octets<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    output: &[u8],
+    input: &mut [u8],
+) -> io::Result<Moved> {
+    let mut buffer = ReadBuf::new(input);
+    poll_fn(|cx| {
+        if !output.is_empty()
+            && let Poll::Ready(written) = Pin::new(&mut *stream).poll_write(cx, output)
+        {
+            return Poll::Ready(written.map(Moved::Wrote));
+        }
+        match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(Moved::Read(buffer.filled().len()))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests;
