@@ -170,3 +170,39 @@ impl Link {
         self.socket.is_none().then_some(self.again)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::packet::PacketListener;
+
+    #[test]
+    fn only_a_queued_of_the_right_user_is_listened_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dispatch");
+        let _listener = PacketListener::bind(&path, 0o600).unwrap();
+        let me = nix::unistd::geteuid().as_raw();
+        let now = Instant::now();
+        for (trusted, connects) in [(vec![me.wrapping_add(1)], false), (vec![], false), (vec![0, me], true)] {
+            let mut link = Link::new(path.clone(), trusted, 1, now);
+            assert_eq!((link.connect(now), link.number()), (connects, u64::from(connects)));
+        }
+    }
+
+    #[test]
+    fn pauses_grow_while_nobody_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut now = Instant::now();
+        let mut link = Link::new(folder.path().join("none"), vec![], 1, now);
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            assert!(!link.connect(now));
+            let next = link.next_attempt().unwrap();
+            pauses.push((next - now).as_millis());
+            assert!(!link.connect(next - Duration::from_millis(1)));
+            assert_eq!(link.next_attempt(), Some(next), "asked too early");
+            now = next;
+        }
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
+    }
+}
