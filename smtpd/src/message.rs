@@ -5,6 +5,7 @@
 //! are written as they come, a buffer at a time, so memory is bounded. An error on the way is kept and
 //! becomes the answer after the end of data. A message that is dropped leaves nothing behind.
 
+use crate::policy::room_to_write;
 use crate::received::received;
 use crate::session::reply::{NO_SPACE, Reply, WRITE_ERROR};
 use crate::session::{Client, MessageStart};
@@ -15,6 +16,7 @@ use spool::envelope::{Envelope, Origin};
 use spool::id::QueueId;
 use spool::writer::{MessageWriter, Spooler};
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -49,13 +51,30 @@ struct Begin {
 #[derive(Debug)]
 pub struct Store {
     spooler: Spooler,
+    spool: PathBuf,
     turns: Semaphore,
 }
 
 impl Store {
-    /// Puts messages into this folder.
-    pub fn new(spooler: Spooler) -> Self {
-        Self { spooler, turns: Semaphore::new(WRITERS) }
+    /// Puts messages into a folder on the file system of `spool`.
+    pub fn new(spooler: Spooler, spool: PathBuf) -> Self {
+        Self { spooler, spool, turns: Semaphore::new(WRITERS) }
+    }
+
+    /// What may still be written, in octets; `None` when it cannot be told. A file system without free inodes
+    /// has no room.
+    pub fn free(&self) -> Option<u64> {
+        let stat = nix::sys::statvfs::statvfs(&self.spool).ok()?;
+        if stat.files() > 0 && stat.files_available() == 0 {
+            return Some(0);
+        }
+        stat.blocks_available().checked_mul(stat.fragment_size())
+    }
+
+    /// Messages leave a reserve: on a disk that is full to the brim queued could not even write what has
+    /// become of them.
+    fn check_room(&self, length: usize) -> io::Result<()> {
+        if room_to_write(length, self.free()) { Ok(()) } else { Err(Errno::ENOSPC.into()) }
     }
 
     /// Does file work on a thread that may block, when it is its turn.
@@ -98,6 +117,7 @@ impl Incoming {
             let mut pending = std::mem::take(&mut self.pending);
             let written = self.origin.store.work(move || {
                 let mut writer = origin.writer(state)?;
+                origin.store.check_room(pending.len())?;
                 writer.write(&pending)?;
                 pending.clear();
                 Ok((writer, pending))
@@ -121,6 +141,7 @@ impl Incoming {
         let begin = origin.clone();
         let committed = origin.store.work(move || {
             let mut writer = begin.writer(state)?;
+            begin.store.check_room(pending.len())?;
             writer.write(&pending)?;
             let message_id = if message_id.is_empty() { "<>" } else { &message_id };
             common::info_as!("cleanup", "{}: message-id={message_id}", writer.id());

@@ -67,13 +67,17 @@ pub fn at_our_address(address: &Address, local_ip: IpAddr, home: Option<&Domain>
     Some(Recipient { address: meant, original: Some(address.clone()) })
 }
 
-/// May a message of the declared size come, with so much room in the spool's file system (octets; `None`: not
-/// known)?
+/// May a message come, of this size if it is declared, with so much room in the spool's file system (octets;
+/// `None`: not known)?
 pub fn room(size: Option<u64>, free: Option<u64>) -> Result<(), Reply> {
-    match free {
-        Some(free) if free < size.unwrap_or(0).saturating_add(RESERVE) => Err(NO_SPACE),
-        _ => Ok(()),
-    }
+    // Messages are taken down to the reserve, so only well below that is it certain that this one cannot be.
+    let needed = size.map_or(RESERVE / 2, |size| size.saturating_add(RESERVE));
+    if free.is_some_and(|free| free < needed) { Err(NO_SPACE) } else { Ok(()) }
+}
+
+/// Is there room to write this much?
+pub fn room_to_write(length: usize, free: Option<u64>) -> bool {
+    room(Some(u64::try_from(length).unwrap_or(u64::MAX)), free).is_ok()
 }
 
 #[cfg(test)]
@@ -138,8 +142,9 @@ mod tests {
     fn room_for_the_declared_size_and_a_reserve() {
         assert_eq!(room(None, None), Ok(()));
         assert_eq!(room(None, Some(RESERVE)), Ok(()));
-        assert_eq!(room(None, Some(RESERVE - 1)), Err(NO_SPACE));
+        assert_eq!(room(None, Some(RESERVE / 2 - 1)), Err(NO_SPACE));
         assert_eq!(room(Some(1), Some(RESERVE)), Err(NO_SPACE));
+        assert!(room_to_write(1, Some(RESERVE + 1)) && !room_to_write(1, Some(RESERVE)));
         assert_eq!(room(Some(u64::MAX), Some(u64::MAX - 1)), Err(NO_SPACE));
     }
 }

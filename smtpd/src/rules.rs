@@ -10,7 +10,6 @@ use common::table::TableError;
 use common::tables::Tables;
 use common::users::Users;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
@@ -26,7 +25,6 @@ pub struct Rules {
     tables: Tables,
     /// A domain of this machine, for mail to its address.
     home: Option<Domain>,
-    spool: PathBuf,
 }
 
 impl Rules {
@@ -52,7 +50,6 @@ impl Rules {
                 .find(is_local)
                 .or(config.local_domains.first())
                 .cloned(),
-            spool: config.spool_directory.clone(),
         })
     }
 
@@ -61,9 +58,9 @@ impl Rules {
         if self.trusted.contains(client) { None } else { Some(self.per_client) }
     }
 
-    /// MAIL: is there room?
-    pub fn sender(&self, size: Option<u64>) -> Answer {
-        policy::room(size, free_space(&self.spool)).map_or_else(Answer::Refused, |()| Answer::Yes)
+    /// MAIL: is there room, with so many octets free?
+    pub fn sender(&self, size: Option<u64>, free: Option<u64>) -> Answer {
+        policy::room(size, free).map_or_else(Answer::Refused, |()| Answer::Yes)
     }
 
     /// RCPT: is this recipient taken from this client, which has connected to `local`?
@@ -118,14 +115,4 @@ async fn standing(router: Arc<Router>, address: &Address) -> Standing {
         Existence::No => Standing::Unknown,
         Existence::Unknown(reason) => Standing::Unsure(reason),
     }
-}
-
-/// What we may still write, in octets; `None` when it cannot be told. A file system without free inodes has
-/// no room.
-fn free_space(spool: &std::path::Path) -> Option<u64> {
-    let stat = nix::sys::statvfs::statvfs(spool).ok()?;
-    if stat.files() > 0 && stat.files_available() == 0 {
-        return Some(0);
-    }
-    stat.blocks_available().checked_mul(stat.fragment_size())
 }

@@ -1,6 +1,6 @@
 //! What the session wants to know of a message's header while it passes: how many `Received` fields (RFC 5321
 //! 6.3), and the Message-ID for the log. Looks at the header section only, keeps one line of at most
-//! [`MAX_LINE`] octets, changes nothing.
+//! 998 octets, changes nothing.
 
 use common::text::printable_bytes;
 use memchr::memchr;

@@ -2,8 +2,8 @@
 //!
 //! Only CRLF ends a line. A line that arrives whole is lent from the input without a copy; a partial one is
 //! held until its end comes. A line over [`MAX_LINE`] is forgotten up to its CRLF and reported once, so that
-//! its tail is never taken for a command. A bare LF is reported at once; what follows it cannot be trusted to
-//! be a command (injection, smuggling).
+//! its tail is never taken for a command. A line with a bare LF is reported as soon as that is
+//! seen, and the rest of it forgotten as well: it may be what somebody has injected into a client's command.
 
 use memchr::memchr;
 
@@ -14,13 +14,13 @@ pub const MAX_LINE: usize = 2048;
 /// What the input holds.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
-    /// All was taken, and more is needed.
+    /// No line has ended that is not reported yet.
     Partial,
     /// A line, without its CRLF.
     Whole(&'a [u8]),
     /// The CRLF of a line over the limit has come.
     TooLong,
-    /// An LF without a CR before it.
+    /// An LF without a CR before it. The rest of the line will be passed over.
     BareLf,
 }
 
@@ -28,16 +28,24 @@ pub enum Line<'a> {
 #[derive(Debug, Default)]
 pub struct LineReader {
     held: Vec<u8>,
-    /// Within a line over the limit; was its last octet a CR?
-    skipping: Option<bool>,
+    skipping: Option<Skipping>,
+}
+
+/// Within a line that will not be given out.
+#[derive(Debug, Clone, Copy)]
+struct Skipping {
+    /// Was its last octet a CR?
+    after_cr: bool,
+    /// Is it reported already?
+    reported: bool,
 }
 
 impl LineReader {
     /// Takes octets up to the end of one line; gives how many and what they made. After [`Line::Whole`] call
     /// [`LineReader::release`].
     pub fn take<'a>(&'a mut self, input: &'a [u8]) -> (usize, Line<'a>) {
-        if let Some(after_cr) = self.skipping {
-            return self.skip(input, after_cr);
+        if let Some(skipping) = self.skipping {
+            return self.skip(input, skipping);
         }
         let Some(end) = memchr(b'\n', input) else {
             return self.hold(input);
@@ -53,11 +61,12 @@ impl LineReader {
             if after_cr {
                 return (used, Line::TooLong);
             }
-            self.skipping = Some(false);
+            self.skipping = Some(Skipping { after_cr: false, reported: false });
             return (used, Line::Partial);
         }
         if !after_cr {
             self.release();
+            self.skipping = Some(Skipping { after_cr: false, reported: true });
             return (used, Line::BareLf);
         }
         if self.held.is_empty() {
@@ -80,22 +89,22 @@ impl LineReader {
     fn hold<'a>(&mut self, input: &[u8]) -> (usize, Line<'a>) {
         if self.held.len() + input.len() > MAX_LINE {
             self.release();
-            self.skipping = Some(input.last() == Some(&b'\r'));
+            self.skipping = Some(Skipping { after_cr: input.last() == Some(&b'\r'), reported: false });
         } else {
             self.held.extend_from_slice(input);
         }
         (input.len(), Line::Partial)
     }
 
-    fn skip<'a>(&mut self, input: &[u8], mut after_cr: bool) -> (usize, Line<'a>) {
+    fn skip<'a>(&mut self, input: &[u8], mut state: Skipping) -> (usize, Line<'a>) {
         for (i, octet) in input.iter().enumerate() {
-            if *octet == b'\n' && after_cr {
+            if *octet == b'\n' && state.after_cr {
                 self.skipping = None;
-                return (i + 1, Line::TooLong);
+                return (i + 1, if state.reported { Line::Partial } else { Line::TooLong });
             }
-            after_cr = *octet == b'\r';
+            state.after_cr = *octet == b'\r';
         }
-        self.skipping = Some(after_cr);
+        self.skipping = Some(state);
         (input.len(), Line::Partial)
     }
 }
@@ -110,7 +119,7 @@ mod tests {
         for mut rest in input.chunks(chunk) {
             while !rest.is_empty() {
                 let (used, line) = reader.take(rest);
-                let ended = line != Line::Partial;
+                let ended = !matches!(line, Line::Partial | Line::BareLf);
                 match line {
                     Line::Partial => {}
                     Line::Whole(line) => out.push(String::from_utf8_lossy(line).into_owned()),
@@ -134,10 +143,9 @@ mod tests {
         let longer = "z".repeat(3 * MAX_LINE);
         let input = format!(
             "NOOP\r\n\r\n{fits}\r\n{long}\r\n{longer}\nQUIT\r\r\n\
-             {longer}\rA\r\nA\rB\r\nC\nD\r\n{fits}x\nE\r\nF\r\n"
+             {longer}\rA\r\nA\rB\r\nC\nD\nE\r\n{fits}x\nF\r\nG\r\n"
         );
-        let expected =
-            ["NOOP", "", &fits, "TooLong", "TooLong", "TooLong", "A\rB", "BareLf", "D", "BareLf", "E", "F"];
+        let expected = ["NOOP", "", &fits, "TooLong", "TooLong", "TooLong", "A\rB", "BareLf", "BareLf", "G"];
         for chunk in [1, 2, 3, 7, 64, 2047, 2048, 10_000, input.len()] {
             assert_eq!(lines(input.as_bytes(), chunk), expected, "chunks of {chunk}");
         }

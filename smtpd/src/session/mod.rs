@@ -8,7 +8,7 @@
 //!
 //! | file | rule |
 //! | --- | --- |
-//! | [`line`], [`command`], [`verbs`] | what a command is, and where it is allowed |
+//! | [`mod@line`], [`command`], [`verbs`] | what a command is, and where it is allowed |
 //! | `commands` | what each command does |
 //! | [`data`], [`header`], `content` | content: its end, its line ends, its limits |
 //! | [`reply`], [`tally`] | the words; the counts |
@@ -246,11 +246,15 @@ impl Session {
                 self.after = After::Unknown;
                 self.tally.came(None);
                 self.refuse(reply::LINE_TOO_LONG);
+                self.check_patience();
             }
             Line::BareLf => {
                 self.after = After::Unknown;
+                self.tally.came(None);
                 self.warn(format!("bare <LF> in a command line from {}", self.client));
-                self.close(reply::bare_newline(521, &self.settings.hostname, "LF"));
+                self.refuse(reply::BARE_LF);
+                self.actions.push_back(Action::Flush);
+                self.check_patience();
             }
         }
         self.line = reader;

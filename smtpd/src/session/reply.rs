@@ -106,6 +106,8 @@ pub const UNKNOWN_COMMAND: Reply = Reply::fixed(500, (5, 5, 2), "Error: command 
 pub const BAD_SYNTAX: Reply = Reply::fixed(500, (5, 5, 2), "Error: bad syntax");
 /// A command line over the limit.
 pub const LINE_TOO_LONG: Reply = Reply::fixed(500, (5, 5, 2), "Line too long");
+/// A line feed inside a command line, which ends with CRLF and nothing else.
+pub const BARE_LF: Reply = Reply::fixed(500, (5, 5, 2), "Error: bare <LF> received");
 /// A carriage return inside a command line.
 pub const BARE_CR: Reply = Reply::fixed(500, (5, 5, 2), "Error: bare <CR> received");
 /// Octets in a command that neither names nor addresses have.
@@ -140,9 +142,9 @@ pub fn closing(enhanced: (u16, u16), hostname: &Domain, text: &str) -> Reply {
     Reply::new(421, code(4, enhanced.0, enhanced.1), format!("{hostname} {text}"))
 }
 
-/// A bare LF in a command (`521`: the session ends) or a bare LF or CR in content (`550`).
-pub fn bare_newline(status: u16, hostname: &Domain, what: &str) -> Reply {
-    Reply::new(status, code(5, 5, 2), format!("{hostname} Error: bare <{what}> received"))
+/// `550`: a bare LF or CR in content.
+pub fn bare_newline(hostname: &Domain, what: &str) -> Reply {
+    Reply::new(550, code(5, 5, 2), format!("{hostname} Error: bare <{what}> received"))
 }
 
 /// `501 5.5.4 Syntax: …`.

@@ -8,8 +8,8 @@ use common::address::{Address, ReversePath};
 use spool::envelope::{Body, Recipient};
 use std::collections::HashSet;
 
-/// `Received` fields that a message may have (RFC 5321 6.3 asks for at least 100 to be possible or a lower,
-/// configured limit; Postfix has 50).
+/// `Received` fields that a message may have: more of them are a loop (RFC 5321 6.3; the figure is
+/// Postfix's).
 pub const HOP_LIMIT: u32 = 50;
 /// Recipients over the limit that are refused without counting as errors: a client with a long list does
 /// nothing wrong (RFC 5321 4.5.3.1.10).
@@ -62,7 +62,7 @@ impl Unwanted {
         match self {
             Self::TooLarge => reply::TOO_LARGE,
             Self::TooManyHops => reply::TOO_MANY_HOPS,
-            Self::Bare(what) => reply::bare_newline(550, hostname, what),
+            Self::Bare(what) => reply::bare_newline(hostname, what),
         }
     }
 }

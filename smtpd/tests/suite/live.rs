@@ -38,7 +38,8 @@ impl Server {
              [smtpd]\n{smtpd}\n[local]\nusers = \"users\"\naliases = \"aliases\"\n"
         );
         let config = Config::parse(&text, &folder.path().join("ironpost.toml"), folder.path()).unwrap();
-        let store = Store::new(Spooler::open(&folder.path().join("spool/incoming"), 0o600).unwrap());
+        let spooler = Spooler::open(&folder.path().join("spool/incoming"), 0o600).unwrap();
+        let store = Store::new(spooler, folder.path().to_owned());
         let shared = Arc::new(Shared::new(Rules::load(&config).unwrap(), store, u32::MAX));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
