@@ -21,7 +21,6 @@ use common::status::{EnhancedCode, Outcome, Status};
 use common::time::Timestamp;
 use spool::dispatch::Job;
 use spool::envelope::Body;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 
@@ -55,18 +54,13 @@ pub async fn deliver<D: Dns>(
     mut deadline: Deadline,
 ) -> Report {
     let mut attempt = Attempt { job, content, lines: vec![None; job.recipients.len()], reached: false };
-    let mut used = None;
-    let mut sessions = 0;
-    if let Some(mut session) = context.pool.take(&job.nexthop).await {
-        let untouched = attempt.use_session(&mut session, &mut deadline).await;
-        if !untouched {
-            used = Some(session.peer().address);
-            sessions += 1;
+    match find(context, &job.nexthop, &mut deadline).await {
+        Ok(candidates) => attempt.host_after_host(context, candidates, &mut deadline).await,
+        Err(status) => {
+            // A destination that does not exist is no host in trouble.
+            attempt.reached = status.outcome == Outcome::Failed;
+            attempt.note(&status, None);
         }
-        context.pool.give(&job.nexthop, session);
-    }
-    if !attempt.open().is_empty() && !deadline.is_over() {
-        attempt.host_after_host(context, used, sessions, &mut deadline).await;
     }
     attempt.report()
 }
@@ -89,20 +83,20 @@ impl Attempt<'_> {
     async fn host_after_host<D: Dns>(
         &mut self,
         context: &Context<D>,
-        used: Option<SocketAddr>,
-        mut sessions: u32,
+        mut candidates: Vec<Candidate>,
         deadline: &mut Deadline,
     ) {
-        let candidates = match find(context, &self.job.nexthop, deadline).await {
-            Ok(candidates) => candidates,
-            Err(status) => {
-                // A destination that does not exist is no host in trouble.
-                self.reached |= status.outcome == Outcome::Failed;
-                return self.note(&status, None);
+        let mut sessions = 0;
+        if let Some(mut session) = idle_session(context, &self.job.nexthop, &candidates).await {
+            let untouched = self.use_session(&mut session, deadline).await;
+            if !untouched {
+                let address = session.peer().address;
+                candidates.retain(|candidate| candidate.address != address);
+                sessions += 1;
             }
-        };
-        let fresh = candidates.into_iter().filter(|candidate| Some(candidate.address) != used).collect();
-        let mut dialer = Dialer::new(fresh, context.memory.clone());
+            context.pool.give(&self.job.nexthop, session);
+        }
+        let mut dialer = Dialer::new(candidates, context.memory.clone());
         while sessions < MAX_SESSIONS && !self.open().is_empty() {
             let Some(connected) = dialer.next(deadline).await else { break };
             let address = connected.peer.address.ip();
@@ -206,6 +200,16 @@ impl Attempt<'_> {
         });
         Report { lines: lines.collect(), reached: self.reached }
     }
+}
+
+/// An open session with the host that is first in line; hosts in trouble are passed over, so that mail flows to the next one while they are down.
+async fn idle_session<D: Dns>(
+    context: &Context<D>,
+    nexthop: &Nexthop,
+    candidates: &[Candidate],
+) -> Option<Session<TcpStream>> {
+    let first = candidates.iter().find(|candidate| !context.memory.is_troubled(candidate.address.ip()));
+    context.pool.take(nexthop, first?.address).await
 }
 
 async fn find<D: Dns>(

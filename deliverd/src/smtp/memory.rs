@@ -9,6 +9,9 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// Hosts that take so long, or failed lately, do not keep mail from open sessions with the next ones.
+const TROUBLED: Duration = Duration::from_secs(5);
+
 /// One for the process.
 #[derive(Debug)]
 pub struct Memory {
@@ -28,6 +31,11 @@ impl Memory {
         let latencies = self.latencies();
         let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
         order(hosts, |address| latencies.estimate(address, now), &mut random)
+    }
+
+    /// Was it lately of no use to try this address?
+    pub fn is_troubled(&self, address: IpAddr) -> bool {
+        self.latencies().estimate(address, Timestamp::now()).is_some_and(|expected| expected >= TROUBLED)
     }
 
     /// See [`Latencies::succeeded`].

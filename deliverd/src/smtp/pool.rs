@@ -1,4 +1,4 @@
-//! Open sessions kept for the next job to the same nexthop, for a moment.
+//! Open sessions kept for the next job to the same nexthop and host, for a moment.
 //!
 //! A session is given to one job at a time; what the server closed meanwhile is thrown away when it is
 //! asked for. Sessions that nobody takes within [`IDLE`] end with QUIT.
@@ -6,6 +6,7 @@
 use super::driver::Session;
 use common::destination::Nexthop;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,9 +21,12 @@ const MAX_IDLE: usize = 500;
 #[derive(Debug)]
 pub struct Pool<S>(Mutex<Inner<S>>);
 
+/// What a session is good for: mail for this nexthop that may go to this host.
+type Key = (Nexthop, SocketAddr);
+
 #[derive(Debug)]
 struct Inner<S> {
-    idle: HashMap<Nexthop, Vec<(u64, Session<S>)>>,
+    idle: HashMap<Key, Vec<(u64, Session<S>)>>,
     count: usize,
     last: u64,
     closed: bool,
@@ -35,10 +39,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Pool<S> {
         Arc::new(Self(Mutex::new(inner)))
     }
 
-    /// A session with a host of `nexthop` that is still open: the one used last.
-    pub async fn take(&self, nexthop: &Nexthop) -> Option<Session<S>> {
+    /// A session with the host at `address` for `nexthop` that is still open: the one used last.
+    pub async fn take(&self, nexthop: &Nexthop, address: SocketAddr) -> Option<Session<S>> {
+        let key = (nexthop.clone(), address);
         loop {
-            let mut session = self.remove(nexthop, None)?;
+            let mut session = self.remove(&key, None)?;
             if session.is_alive().await {
                 return Some(session);
             }
@@ -47,6 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Pool<S> {
 
     /// Keeps `session` for a moment, or ends it in the background when it is used up.
     pub fn give(self: &Arc<Self>, nexthop: &Nexthop, session: Session<S>) {
+        let key = (nexthop.clone(), session.peer().address);
         let mut inner = self.inner();
         if !session.is_reusable() || inner.count >= MAX_IDLE || inner.closed {
             drop(inner);
@@ -56,12 +62,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Pool<S> {
         inner.last += 1;
         inner.count += 1;
         let number = inner.last;
-        inner.idle.entry(nexthop.clone()).or_default().push((number, session));
+        inner.idle.entry(key.clone()).or_default().push((number, session));
         drop(inner);
-        let (pool, nexthop) = (self.clone(), nexthop.clone());
+        let pool = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(IDLE).await;
-            if let Some(session) = pool.remove(&nexthop, Some(number)) {
+            if let Some(session) = pool.remove(&key, Some(number)) {
                 session.quit().await;
             }
         });
@@ -82,15 +88,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Pool<S> {
         while farewells.join_next().await.is_some() {}
     }
 
-    fn remove(&self, nexthop: &Nexthop, number: Option<u64>) -> Option<Session<S>> {
+    fn remove(&self, key: &Key, number: Option<u64>) -> Option<Session<S>> {
         let mut inner = self.inner();
-        let list = inner.idle.get_mut(nexthop)?;
+        let list = inner.idle.get_mut(key)?;
         let found = match number {
             None => list.pop(),
             Some(number) => list.iter().position(|(n, _)| *n == number).map(|i| list.remove(i)),
         };
         if list.is_empty() {
-            inner.idle.remove(nexthop);
+            inner.idle.remove(key);
         }
         let (_, session) = found?;
         inner.count = inner.count.saturating_sub(1);

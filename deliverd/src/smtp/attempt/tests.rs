@@ -144,6 +144,30 @@ async fn an_open_session_is_used_again() {
 }
 
 #[tokio::test]
+async fn an_open_session_does_not_keep_mail_from_a_quicker_host() {
+    let (port, logs) = servers(&[&[], &[]]).await;
+    let context = context(port, vec![(10, vec![ip(1)]), (10, vec![ip(2)])]);
+    context.memory.succeeded(ip(1), std::time::Duration::from_millis(500));
+    for _ in 0..40 {
+        run(&context, "d.example", &["a@d.example"]).await;
+    }
+    let quick = count(&logs[1], "MAIL");
+    assert!(quick > 25, "{quick}");
+    assert!(count(&logs[1], "(connected)") < 5);
+}
+
+#[tokio::test]
+async fn an_open_session_with_the_backup_is_used_while_the_first_host_is_down() {
+    let (port, logs) = servers(&[&[("greeting", "421 4.3.2 down")], &[]]).await;
+    let context = context(port, vec![(10, vec![ip(1)]), (20, vec![ip(2)])]);
+    for _ in 0..5 {
+        run(&context, "d.example", &["a@d.example"]).await;
+    }
+    assert_eq!((count(&logs[0], "(connected)"), count(&logs[1], "(connected)")), (1, 1));
+    assert_eq!(count(&logs[1], "MAIL"), 5);
+}
+
+#[tokio::test]
 async fn a_session_that_died_meanwhile_is_no_failure() {
     for farewell in ["-", "421 4.4.2 idle too long"] {
         let script: Script = Box::leak(Box::new([("#2 MAIL", farewell)]));
