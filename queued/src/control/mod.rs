@@ -4,7 +4,7 @@
 //! is left alone. Anyone may list and submit, only root and the spool's owner may change; the kernel says who is asking. Lists are made
 //! from the files, a message at a time, and take nothing from the thread that owns the queue.
 
-use crate::disk::{Disk, Task};
+use crate::disk::Disk;
 use crate::dispatch::set_timeout;
 use crate::manager::Event;
 use common::codec;
@@ -151,13 +151,10 @@ fn change(
 }
 
 fn submit(socket: &PacketSocket, disk: &Disk, file: File, uid: u32) -> io::Result<()> {
-    let (reply, result) = sync_channel(1);
     // On this thread: a client that submits waits for its own message only.
-    disk.run(Task::Submit(file, uid, reply));
-    let said = match result.try_recv() {
-        Ok(Ok(id)) => Answer::Submitted(id),
-        Ok(Err(why)) => refused(EX_TEMPFAIL, &why),
-        Err(_) => refused(EX_TEMPFAIL, "not stored"),
+    let said = match disk.submit(file, uid) {
+        Ok(id) => Answer::Submitted(id),
+        Err(why) => refused(if why.temporary { EX_TEMPFAIL } else { EX_DATAERR }, &why.text),
     };
     answer(socket, &said)
 }

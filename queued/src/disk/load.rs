@@ -42,6 +42,8 @@ pub struct Ready {
     pub shares: Vec<Share>,
     /// What is decided without them.
     pub decided: Vec<(u32, Status)>,
+    /// Facts that could not be written to the journal.
+    pub unsaved: Vec<Entry>,
     /// When this attempt began.
     pub activated: Timestamp,
 }
@@ -87,16 +89,21 @@ fn read(disk: &Disk, id: QueueId, path: &Path, now: Timestamp) -> io::Result<Loa
     );
     let router = disk.settings().tables.router();
     let (expanded, broken) = expand(&message, &router);
-    if !expanded.is_empty() {
-        journal.append(file.file(), &expanded, false)?;
-        expanded.into_iter().for_each(|entry| message.apply(entry));
+    expanded.iter().cloned().for_each(|entry| message.apply(entry));
+    let mut unsaved = Vec::new();
+    if !expanded.is_empty()
+        && let Err(error) = journal.append(file.file(), &expanded, false)
+    {
+        // On a full disk, delivering is what makes room.
+        common::error!("{id}: journal not written: {error}; delivered all the same");
+        unsaved = expanded;
     }
     let (shares, mut decided) = route(&message, &router, &broken);
     for (number, status) in &broken {
         deliver_here::log("local", &message, *number, status, now);
     }
     decided.extend(broken);
-    Ok(Loaded::Ready(Box::new(Ready { message, shares, decided, activated: now })))
+    Ok(Loaded::Ready(Box::new(Ready { message, shares, decided, unsaved, activated: now })))
 }
 
 /// Expands the recipients that no expansion has touched yet. Gives the facts for the journal, and the recipients that cannot be expanded.

@@ -25,13 +25,13 @@ use spool::control::Verb;
 use spool::id::QueueId;
 use spool::journal::Entry;
 use spool::layout::{OWN_MODE, Queue, Spool};
-use spool::queue_file::QueueFile;
+use spool::queue_file::{QueueFile, QueueFileError};
 use spool::writer::Spooler;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// How many threads do file work. Most of their time is spent waiting for the disk.
@@ -50,8 +50,8 @@ pub enum Task {
     PickUp(QueueId),
     /// Do what an admin asked for. The message is not in memory any more.
     Change(QueueId, Verb),
-    /// Take a submission handed over as an open file, on behalf of this user.
-    Submit(File, u32, SyncSender<Result<QueueId, String>>),
+    /// An outcome of a message that is not in memory any more: write it down where the message lies now, if anywhere.
+    Late(QueueId, Vec<Entry>),
     /// A name that belongs to no message: out of the way.
     SetAside(PathBuf),
 }
@@ -182,10 +182,8 @@ impl Disk {
                 let changed = guarded(|| rename::change(self, id, verb, Timestamp::now()));
                 Done::Change(id, changed.unwrap_or(Changed::Failed))
             }
-            Task::Submit(file, uid, reply) => {
-                let answer = guarded(|| pickup::submit(self, file, uid, Timestamp::now()));
-                // A client that does not wait for the answer any more is none of our business.
-                let _ = reply.try_send(answer.unwrap_or_else(|| Err("internal error".into())));
+            Task::Late(id, entries) => {
+                guarded(|| rename::note_late(self, id, &entries));
                 Done::Other
             }
             Task::SetAside(path) => {
@@ -200,11 +198,32 @@ impl Disk {
         if entries.is_empty() {
             return Ok(());
         }
-        let file =
-            QueueFile::open_for_update(&self.spool.path(Queue::Active, id)).map_err(io::Error::other)?;
-        let (mut journal, _) = file.journal()?;
-        journal.append(file.file(), entries, sync)
+        append(&self.spool.path(Queue::Active, id), entries, sync)
     }
+
+    /// Takes a submission handed over as an open file, on behalf of this user. On return it is on stable storage.
+    pub fn submit(&self, file: File, uid: u32) -> Result<QueueId, NotTaken> {
+        pickup::submit(self, file, uid, Timestamp::now())
+    }
+}
+
+/// Why a submission was not taken.
+#[derive(Debug)]
+pub struct NotTaken {
+    /// Trying again may help.
+    pub temporary: bool,
+    /// For whoever submitted it.
+    pub text: String,
+}
+
+/// Appends to the journal of a queue file.
+fn append(path: &Path, entries: &[Entry], sync: bool) -> io::Result<()> {
+    let file = QueueFile::open_for_update(path).map_err(|error| match error {
+        QueueFileError::Io(error) => error,
+        damaged => io::Error::new(io::ErrorKind::InvalidData, damaged),
+    })?;
+    let (mut journal, _) = file.journal()?;
+    journal.append(file.file(), entries, sync)
 }
 
 /// `None` when it panicked; the panic is in the log then.

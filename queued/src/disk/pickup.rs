@@ -8,7 +8,7 @@
 //! as one; the copy is not looked at before the original is gone.
 
 use super::submission::{LineEnds, MAX_HEADER, top};
-use super::{Disk, Picked, corrupt};
+use super::{Disk, NotTaken, Picked, corrupt};
 use common::time::Timestamp;
 use spool::envelope::{Body, Envelope, Origin, Recipient};
 use spool::id::QueueId;
@@ -113,13 +113,13 @@ fn open(path: &Path) -> Result<File, Refusal> {
     Ok(file)
 }
 
-/// Takes an open file that `uid` handed over. The error is a text for the client.
-pub(super) fn submit(disk: &Disk, file: File, uid: u32, now: Timestamp) -> Result<QueueId, String> {
+/// Takes an open file that `uid` handed over.
+pub(super) fn submit(disk: &Disk, file: File, uid: u32, now: Timestamp) -> Result<QueueId, NotTaken> {
     copy(disk, file, uid, now, None).map_err(|refusal| match refusal {
-        Refusal::Bad(why) => why,
+        Refusal::Bad(text) => NotTaken { temporary: false, text },
         Refusal::Io(error) => {
             common::error!("submission by uid {uid}: {error}");
-            format!("cannot be stored now: {error}")
+            NotTaken { temporary: true, text: format!("cannot be stored now: {error}") }
         }
     })
 }

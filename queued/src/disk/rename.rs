@@ -1,6 +1,6 @@
 //! Giving files other names, and taking them away.
 
-use super::{Changed, Disk};
+use super::{Changed, Disk, append};
 use common::time::Timestamp;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -8,7 +8,6 @@ use spool::control::Verb;
 use spool::id::QueueId;
 use spool::journal::Entry;
 use spool::layout::Queue;
-use spool::queue_file::QueueFile;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -60,13 +59,21 @@ pub(super) fn change(disk: &Disk, id: QueueId, verb: Verb, now: Timestamp) -> Ch
     })
 }
 
+/// The outcome of a delivery that was under way when its message was held, released or deleted: what was delivered shall not be delivered again.
+pub(super) fn note_late(disk: &Disk, id: QueueId, entries: &[Entry]) {
+    match disk.spool.find(id).filter(|(queue, _)| !matches!(queue, Queue::Maildrop | Queue::Corrupt)) {
+        None => common::info!("{id}: outcome of a delivery dropped: the message was deleted meanwhile"),
+        Some((_, path)) => {
+            if let Err(error) = append(&path, entries, false) {
+                common::error!("{id}: outcome of a delivery lost: {error}");
+            }
+        }
+    }
+}
+
 /// For those who read the journal; the name of the folder is what counts.
 fn note(path: &Path, entry: &Entry) {
-    let written = QueueFile::open_for_update(path).map_err(io::Error::other).and_then(|file| {
-        let (mut journal, _) = file.journal()?;
-        journal.append(file.file(), std::slice::from_ref(entry), false)
-    });
-    if let Err(error) = written {
+    if let Err(error) = append(path, std::slice::from_ref(entry), false) {
         common::warn!("{}: journal not written: {error}", path.display());
     }
 }

@@ -6,7 +6,7 @@
 //! forgotten because the disk was full.
 
 use super::rename::rename_new;
-use super::{Disk, notify};
+use super::{Disk, corrupt, notify};
 use crate::message::{Message, Step};
 use common::time::Timestamp;
 use spool::id::QueueId;
@@ -24,7 +24,12 @@ pub struct Settle {
     pub unsaved: Vec<Entry>,
     /// When to try again, should it have to wait.
     pub due: Timestamp,
+    /// How often this has failed.
+    pub failures: u32,
 }
+
+/// A failure is logged the first time, and then every so often.
+const LOG_EVERY: u32 = 30;
 
 /// What came of it.
 #[derive(Debug)]
@@ -40,13 +45,25 @@ pub enum Settled {
 }
 
 pub(super) fn settle(disk: &Disk, mut work: Settle, now: Timestamp) -> Settled {
-    match try_settle(disk, &mut work, now) {
-        Ok(settled) => settled,
-        Err(error) => {
-            common::error!("{}: outcome cannot be written down: {error}; tried again later", work.message.id);
-            Settled::Unfinished(Box::new(work))
-        }
+    let error = match try_settle(disk, &mut work, now) {
+        Ok(settled) => return settled,
+        Err(error) => error,
+    };
+    let id = work.message.id;
+    let path = disk.spool.path(Queue::Active, id);
+    if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        common::error!("{id}: its file vanished from active/: nothing more can be done for it");
+        return Settled::Removed;
     }
+    if error.kind() == io::ErrorKind::InvalidData {
+        corrupt::set_aside(disk, &path, &format!("queue file damaged: {error}"));
+        return Settled::Removed;
+    }
+    if work.failures.is_multiple_of(LOG_EVERY) {
+        common::error!("{id}: outcome cannot be written down: {error}; tried again until it can");
+    }
+    work.failures = work.failures.saturating_add(1);
+    Settled::Unfinished(Box::new(work))
 }
 
 fn try_settle(disk: &Disk, work: &mut Settle, now: Timestamp) -> io::Result<Settled> {

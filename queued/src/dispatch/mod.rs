@@ -107,3 +107,34 @@ pub(crate) fn set_timeout(socket: &PacketSocket, time: Option<Duration>) -> io::
     setsockopt(&socket.as_fd(), sockopt::SendTimeout, &value)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_right_users_deliver() {
+        let separated = Peers { own: 61202, deliverd: 61203 };
+        let together = Peers { own: 1000, deliverd: 1000 };
+        for (peers, uid, smtp, local) in [
+            (separated, 0, true, true),
+            (separated, 61203, true, false),
+            (separated, 61202, false, false),
+            (separated, 1000, false, false),
+            (together, 1000, true, true),
+            (together, 0, true, true),
+            (together, 1001, false, false),
+        ] {
+            assert_eq!(peers.may(uid, Transport::Smtp), smtp, "{peers:?} {uid}");
+            assert_eq!(peers.may(uid, Transport::Local), local, "{peers:?} {uid}");
+            assert!(!peers.may(uid, Transport::Discard) && !peers.may(uid, Transport::Error));
+        }
+    }
+
+    #[test]
+    fn large_messages_get_more_time() {
+        let now = Timestamp::from_seconds(1000);
+        assert_eq!(deadline(now, 0), Timestamp::from_seconds(2800));
+        assert_eq!(deadline(now, 10 * 1024 * 60), Timestamp::from_seconds(2860));
+    }
+}

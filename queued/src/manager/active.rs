@@ -1,6 +1,6 @@
 //! A message in memory: what is known of it, what of that is not written down yet, and in whose hands it is.
 
-use crate::disk::Settle;
+use crate::disk::{Ready, Settle};
 use crate::message::{Message, State};
 use common::delays::Delays;
 use common::status::{EnhancedCode, Outcome, Status};
@@ -26,10 +26,13 @@ pub(super) struct Active {
     leftover: Vec<Entry>,
     /// Is a file thread writing to its journal?
     saving: bool,
+    /// How often settling it has failed.
+    failures: u32,
 }
 
 impl Active {
-    pub(super) fn new(message: Message, decided: Vec<(u32, Status)>, activated: Timestamp) -> Self {
+    pub(super) fn new(ready: Ready) -> Self {
+        let Ready { message, decided, unsaved, activated, shares: _ } = ready;
         let arrived = message.arrived;
         let mut active = Self {
             message: Some(message),
@@ -37,8 +40,9 @@ impl Active {
             activated,
             attempted: false,
             unsaved: Vec::new(),
-            leftover: Vec::new(),
+            leftover: unsaved,
             saving: false,
+            failures: 0,
         };
         for (number, status) in decided {
             active.record(number, status);
@@ -130,13 +134,14 @@ impl Active {
     /// Hands the message over for settlement.
     pub(super) fn settle(&mut self, due: Timestamp) -> Option<Settle> {
         let message = self.message.take()?;
-        Some(Settle { message, unsaved: self.take_unsaved(), due })
+        Some(Settle { message, unsaved: self.take_unsaved(), due, failures: self.failures })
     }
 
     /// It could not be settled; all that is known stays here.
     pub(super) fn unfinished(&mut self, work: Settle) {
         self.message = Some(work.message);
         self.leftover = work.unsaved;
+        self.failures = work.failures;
     }
 
     fn take_unsaved(&mut self) -> Vec<Entry> {

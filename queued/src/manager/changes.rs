@@ -75,6 +75,9 @@ impl Manager {
             let _ = reply.try_send(0);
             return;
         }
+        if verb == Verb::Retry {
+            self.scheduler.end_pauses(now);
+        }
         self.changes.next += 1;
         let request = self.changes.next;
         self.changes.requests.insert(request, Request { open: ids.len(), done: 0, reply });
@@ -97,7 +100,7 @@ impl Manager {
         let with_file_thread = match self.active.get(&id) {
             Some(active) => !active.is_here(),
             // Being loaded, or being copied.
-            None => self.scheduler.is_loading(id) || self.picking.contains(&id),
+            None => self.scheduler.is_loading(id) || self.submissions.contains(id),
         };
         if !with_file_thread {
             self.active.remove(&id);

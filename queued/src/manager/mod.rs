@@ -6,28 +6,29 @@
 
 mod active;
 mod changes;
+mod deliveries;
 mod event;
+mod submissions;
 
 pub use event::Event;
 
-use crate::disk::{Disk, Done, Loaded, Picked, Pool, Settled, Task};
-use crate::dispatch::{ANSWER_GRACE, Outgoing, Worker, deadline};
-use crate::scheduler::destinations::Lane;
-use crate::scheduler::{self, Action, JobId, Scheduler, Source, WorkerId};
+use crate::disk::{Disk, Done, Loaded, Pool, Settled, Task};
+use crate::dispatch::Outgoing;
+use crate::scheduler::{self, Action, Scheduler, Source};
 use active::Active;
 use changes::Changes;
 use common::signals::Signal;
-use common::status::{EnhancedCode, Status};
 use common::time::Timestamp;
-use spool::dispatch::Job;
+use deliveries::Deliveries;
 use spool::id::QueueId;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
+use submissions::Submissions;
 
 /// How long something that failed for the file system's sake waits before it is tried again.
-const AGAIN: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_secs(5);
 /// How long SIGTERM waits for answers.
 const STOP_TIME: Duration = Duration::from_secs(10);
 /// Events taken in a row before the scheduler is asked again.
@@ -42,12 +43,8 @@ pub struct Manager {
     /// Reads the configuration anew.
     reload: Reload,
     active: HashMap<QueueId, Active>,
-    workers: HashMap<WorkerId, Worker>,
-    /// When an unanswered job makes its worker count as stuck.
-    overdue: BTreeSet<(Timestamp, JobId)>,
-    handed_out: HashMap<JobId, (Timestamp, WorkerId)>,
-    /// Submissions that are being copied: their copies wait.
-    picking: HashSet<QueueId>,
+    deliveries: Deliveries,
+    submissions: Submissions,
     changes: Changes,
     again: BTreeSet<(Timestamp, Again)>,
     stopping: Option<Timestamp>,
@@ -79,10 +76,8 @@ impl Manager {
             events,
             reload: Box::new(reload),
             active: HashMap::new(),
-            workers: HashMap::new(),
-            overdue: BTreeSet::new(),
-            handed_out: HashMap::new(),
-            picking: HashSet::new(),
+            deliveries: Deliveries::default(),
+            submissions: Submissions::default(),
             changes: Changes::default(),
             again: BTreeSet::new(),
             stopping: None,
@@ -116,7 +111,7 @@ impl Manager {
     fn deadline(&self) -> Option<Timestamp> {
         [
             self.scheduler.deadline(),
-            self.overdue.first().map(|(at, ..)| *at),
+            self.deliveries.deadline(),
             self.again.first().map(|(at, _)| *at),
             self.stopping,
         ]
@@ -152,7 +147,7 @@ impl Manager {
                 }
             }
             Action::Cancel(worker, job) => {
-                if let Some(worker) = self.workers.get(&worker) {
+                if let Some(worker) = self.deliveries.workers.get(&worker) {
                     worker.send(Outgoing::Cancel(job));
                 }
             }
@@ -165,49 +160,11 @@ impl Manager {
         }
     }
 
-    fn dispatch(
-        &mut self,
-        worker: WorkerId,
-        number: JobId,
-        id: QueueId,
-        lane: Lane,
-        recipients: &[u32],
-        now: Timestamp,
-    ) {
-        let Some((message, active)) =
-            self.active.get(&id).and_then(|active| Some((active.message.as_ref()?, active)))
-        else {
-            return;
-        };
-        let deadline = deadline(now, message.facts.length);
-        let job = Job {
-            number,
-            queue_id: id,
-            sender: message.sender.clone(),
-            recipients: active.job_recipients(recipients),
-            nexthop: lane.destination.nexthop,
-            body: message.body,
-            content_offset: message.content_offset,
-            content: message.facts,
-            arrived: message.arrived,
-            activated: active.activated,
-            dispatched: now,
-            deadline,
-        };
-        let Some(holder) = self.workers.get(&worker) else { return };
-        let overdue = deadline.after(ANSWER_GRACE);
-        self.overdue.insert((overdue, number));
-        self.handed_out.insert(number, (overdue, worker));
-        if !holder.send(Outgoing::Job(Box::new(job))) {
-            holder.close();
-        }
-    }
-
     fn take(&mut self, event: Event) {
         let now = Timestamp::now();
         match event {
             Event::Arrived(found) => found.into_iter().for_each(|(id, source)| self.arrived(id, source)),
-            Event::Submitted(ids) => ids.into_iter().for_each(|id| self.submitted(id)),
+            Event::Submitted(ids) => self.submitted(ids),
             Event::Stray(path) => self.pool.give(Task::SetAside(path)),
             Event::Scanned => {
                 common::info!(
@@ -218,24 +175,15 @@ impl Manager {
             }
             Event::Done(done) => self.done(done, now),
             Event::WorkerCame { id, worker, transport, capacity } => {
-                common::info!("delivery agent {id} for {} came, {capacity} jobs", transport.name());
-                self.workers.insert(id, worker);
+                self.deliveries.workers.insert(id, worker);
                 self.scheduler.worker_came(id, transport, capacity);
+                common::info!("delivery agent {id} for {} came, {capacity} jobs", transport.name());
             }
             Event::WorkerWent(id) => self.worker_went(id, now),
             Event::Answer { worker, job, results, reached } => {
                 self.answered(worker, job, results, reached, now);
             }
-            Event::Unsent { worker, job, error } => {
-                let why = format!("message file cannot be opened: {error}");
-                let status = Status::local(EnhancedCode::new(4, 3, 0), why);
-                common::error!("job {job}: {}", status.text);
-                if let Some((id, recipients)) = self.finish_job(worker, job, None, now)
-                    && let Some(active) = self.active.get_mut(&id)
-                {
-                    active.suspend(&recipients, &status, now);
-                }
-            }
+            Event::Unsent { worker, job, error } => self.unsent(worker, job, &error, now),
             Event::Change { verb, ids, reply } => self.change(verb, ids, reply, now),
             Event::Signal(Signal::Reload) => {
                 if let Some(settings) = (self.reload)(&self.disk) {
@@ -250,63 +198,13 @@ impl Manager {
     }
 
     fn arrived(&mut self, id: QueueId, source: Source) {
-        if self.picking.contains(&id) || self.changes.touches(id) || self.active.contains_key(&id) {
+        if self.submissions.contains(id) || self.changes.touches(id) || self.active.contains_key(&id) {
             return;
         }
         match source {
             Source::Deferred(due) => self.scheduler.deferred(id, due),
             _ => self.scheduler.arrived(id, source),
         }
-    }
-
-    fn submitted(&mut self, id: QueueId) {
-        if self.stopping.is_none() && !self.changes.touches(id) && self.picking.insert(id) {
-            self.pool.give(Task::PickUp(id));
-        }
-    }
-
-    fn worker_went(&mut self, id: WorkerId, now: Timestamp) {
-        if self.workers.remove(&id).is_some() {
-            common::info!("delivery agent {id} went");
-        }
-        let overdue = &mut self.overdue;
-        self.handed_out.retain(|job, (at, worker)| *worker != id || !overdue.remove(&(*at, *job)));
-        self.scheduler.worker_went(id, now);
-    }
-
-    fn answered(
-        &mut self,
-        worker: WorkerId,
-        job: JobId,
-        results: Vec<(u32, Status)>,
-        reached: bool,
-        now: Timestamp,
-    ) {
-        let failure = if reached { None } else { Some(failure(&results)) };
-        let Some((id, recipients)) = self.finish_job(worker, job, failure, now) else {
-            common::warn!("delivery agent {worker} answered job {job}, which it does not have");
-            return;
-        };
-        let Some(active) = self.active.get_mut(&id) else {
-            common::info!("{id}: outcome of a delivery dropped: the message was deleted or held meanwhile");
-            return;
-        };
-        active.answered(&recipients, results, now);
-        self.proceed(id, now);
-    }
-
-    fn finish_job(
-        &mut self,
-        worker: WorkerId,
-        job: JobId,
-        failure: Option<Status>,
-        now: Timestamp,
-    ) -> Option<(QueueId, Vec<u32>)> {
-        let finished = self.scheduler.answered(worker, job, failure, now)?;
-        if let Some((at, _)) = self.handed_out.remove(&job) {
-            self.overdue.remove(&(at, job));
-        }
-        Some(finished)
     }
 
     /// Gives a message that is in our hands to a file thread when there is something to write down.
@@ -347,11 +245,10 @@ impl Manager {
         let wanted = self.changes.waiting_for(id);
         match loaded {
             Loaded::Ready(ready) if !wanted => {
-                let ready = *ready;
-                let recipients = ready.message.len();
-                let active = Active::new(ready.message, ready.decided, ready.activated);
-                self.active.insert(id, active);
-                self.scheduler.loaded(id, recipients, ready.shares, now);
+                let mut ready = *ready;
+                let (recipients, shares) = (ready.message.len(), std::mem::take(&mut ready.shares));
+                self.active.insert(id, Active::new(ready));
+                self.scheduler.loaded(id, recipients, shares, now);
             }
             Loaded::Later(source) if !wanted => self.scheduler.postpone(id, source, now.after(AGAIN)),
             Loaded::Gone => {
@@ -402,46 +299,14 @@ impl Manager {
         }
     }
 
-    fn picked(&mut self, id: QueueId, picked: Picked, now: Timestamp) {
-        match picked {
-            Picked::Later => {
-                self.again.insert((now.after(AGAIN), Again::PickUp(id)));
-                return;
-            }
-            Picked::Taken(copy) => {
-                self.picking.remove(&id);
-                self.arrived(copy, Source::Incoming);
-            }
-            Picked::Gone => {
-                self.picking.remove(&id);
-            }
-        }
-        self.start_change(id);
-    }
-
     fn expire(&mut self, now: Timestamp) {
-        while let Some(&(at, job)) = self.overdue.first().filter(|(at, _)| *at <= now) {
-            self.overdue.remove(&(at, job));
-            let Some((_, id)) = self.handed_out.remove(&job) else { continue };
-            common::error!("delivery agent {id} did not answer job {job} in time: connection closed");
-            if let Some(worker) = self.workers.get(&id) {
-                worker.close();
-            }
-        }
+        self.deliveries.expire(now);
         while let Some(&(at, again)) = self.again.first().filter(|(at, _)| *at <= now) {
             self.again.remove(&(at, again));
             match again {
-                Again::PickUp(id) => self.pool.give(Task::PickUp(id)),
+                Again::PickUp(id) => self.pick_up(id),
                 Again::Settle(id) => self.proceed(id, now),
             }
         }
-    }
-}
-
-/// What a destination that could not be reached came to.
-fn failure(results: &[(u32, Status)]) -> Status {
-    match results.first() {
-        Some((_, status)) => status.clone(),
-        None => Status::local(EnhancedCode::new(4, 4, 1), "destination could not be reached"),
     }
 }

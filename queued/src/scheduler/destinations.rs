@@ -253,6 +253,21 @@ impl Destinations {
         }
     }
 
+    /// Ends all pauses now.
+    pub fn end_pauses(&mut self, now: Timestamp) {
+        let throttled =
+            self.lanes.iter_mut().filter_map(|(number, state)| Some((*number, state.throttled.as_mut()?)));
+        let mut numbers = Vec::new();
+        for (number, throttle) in throttled {
+            throttle.until = now;
+            numbers.push(number);
+        }
+        for number in numbers {
+            self.settle(number, now);
+        }
+        self.expire(now);
+    }
+
     /// Does a lane of this transport have queued jobs?
     pub fn has_jobs(&self, transport: Transport) -> bool {
         self.rings.get(&transport).is_some_and(|ring| !ring.is_empty())
@@ -394,13 +409,14 @@ mod tests {
         all.expire(at(310));
         assert_eq!(take(&mut all), [11], "one probe only");
         assert_eq!(all.answered(number, refused(), at(320)), [12], "the probe failed");
+        all.end_pauses(at(330));
+        assert!(all.throttle(number).is_none(), "an admin's word ends the pause");
         all.push(number, 13);
         all.push(number, 14);
-        all.expire(at(620));
         assert_eq!(take(&mut all), [13]);
-        all.answered(number, None, at(621));
+        all.answered(number, None, at(331));
         assert_eq!(take(&mut all), [14], "open again");
-        all.answered(number, None, at(622));
+        all.answered(number, None, at(332));
         assert!(all.is_empty(), "a healthy idle lane is forgotten");
     }
 

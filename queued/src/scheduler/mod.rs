@@ -16,6 +16,7 @@
 pub mod backoff;
 pub mod destinations;
 pub mod waiting;
+mod workers;
 
 use backoff::{Backoff, Jitter};
 use common::destination::Transport;
@@ -25,9 +26,10 @@ pub use destinations::JobId;
 use destinations::{Destinations, Lane};
 use spool::dispatch::MAX_RECIPIENTS;
 use spool::id::QueueId;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 use waiting::Waiting;
+use workers::{TRANSPORTS, Workers};
 
 /// Names a worker's connection.
 pub type WorkerId = u64;
@@ -130,9 +132,7 @@ pub struct Scheduler {
     destinations: Destinations,
     jobs: HashMap<JobId, Job>,
     next_job: JobId,
-    workers: BTreeMap<WorkerId, Worker>,
-    without_worker: HashMap<Transport, Timestamp>,
-    started: Timestamp,
+    workers: Workers,
     actions: VecDeque<Action>,
     stopped: bool,
 }
@@ -157,13 +157,6 @@ struct Job {
     orphan: bool,
 }
 
-#[derive(Debug)]
-struct Worker {
-    transport: Transport,
-    capacity: usize,
-    jobs: HashSet<JobId>,
-}
-
 impl Scheduler {
     /// An empty one. `seed` decides the jitter.
     pub fn new(settings: Settings, seed: u64, now: Timestamp) -> Self {
@@ -185,9 +178,7 @@ impl Scheduler {
             ),
             jobs: HashMap::new(),
             next_job: 1,
-            workers: BTreeMap::new(),
-            without_worker: HashMap::new(),
-            started: now,
+            workers: Workers::new(now),
             actions: VecDeque::new(),
             stopped: false,
         }
@@ -241,7 +232,7 @@ impl Scheduler {
             if recipients.is_empty() {
                 continue;
             }
-            if unavailable(&self.workers, &self.without_worker, self.started, transport, now) {
+            if self.workers.grace_ends(transport).is_some_and(|end| end <= now) {
                 self.actions.push_back(Action::Suspend { id, recipients, reason: no_worker(transport) });
                 continue;
             }
@@ -314,27 +305,25 @@ impl Scheduler {
         }
     }
 
-    /// A waiting message is to be tried now; `false` when none waits under this ID (it is being tried, or is not here).
+    /// An admin wants this message tried now; `false` when none waits under this ID (it is being tried, or is not here).
     pub fn retry(&mut self, id: QueueId, now: Timestamp) -> bool {
         self.waiting.hurry(id, now)
     }
 
+    /// An admin knows better: throttled destinations get their probe now.
+    pub fn end_pauses(&mut self, now: Timestamp) {
+        self.destinations.end_pauses(now);
+    }
+
     /// A worker that can hold `capacity` jobs.
     pub fn worker_came(&mut self, worker: WorkerId, transport: Transport, capacity: usize) {
-        self.without_worker.remove(&transport);
-        self.workers.insert(worker, Worker { transport, capacity: capacity.max(1), jobs: HashSet::new() });
+        self.workers.came(worker, transport, capacity);
     }
 
     /// A worker is gone: its jobs go to others, unless they have outlived several workers.
     pub fn worker_went(&mut self, worker: WorkerId, now: Timestamp) {
-        let Some(gone) = self.workers.remove(&worker) else { return };
-        if !self.workers.values().any(|other| other.transport == gone.transport) {
-            self.without_worker.insert(gone.transport, now);
-        }
-        let mut jobs: Vec<JobId> = gone.jobs.into_iter().collect();
         // Given back last to first, so that they stand in their old order at the head of their lanes.
-        jobs.sort_unstable_by(|a, b| b.cmp(a));
-        for number in jobs {
+        for number in self.workers.went(worker, now).into_iter().flatten().rev() {
             let Some(job) = self.jobs.get_mut(&number) else { continue };
             job.worker = None;
             job.returns = job.returns.saturating_add(1);
@@ -364,7 +353,7 @@ impl Scheduler {
         failure: Option<Status>,
         now: Timestamp,
     ) -> Option<(QueueId, Vec<u32>)> {
-        if !self.workers.get_mut(&worker)?.jobs.remove(&job) {
+        if !self.workers.release(worker, job) {
             return None;
         }
         let done = self.jobs.remove(&job)?;
@@ -413,7 +402,7 @@ impl Scheduler {
             return None;
         }
         let load = if self.room_for_deferred() { self.waiting.first_due() } else { None };
-        let grace = self.waiting_transports().map(|(_, since)| since.after(TRANSPORT_GRACE)).min();
+        let grace = self.waiting_transports().map(|(_, end)| end).min();
         [load, grace, self.destinations.deadline()].into_iter().flatten().min()
     }
 
@@ -429,18 +418,12 @@ impl Scheduler {
 
     /// Jobs in the hands of workers.
     pub fn in_hand(&self) -> usize {
-        self.workers.values().map(|worker| worker.jobs.len()).sum()
+        self.workers.in_hand()
     }
 
     fn dispatch(&mut self, now: Timestamp) -> Option<Action> {
-        for transport in [Transport::Local, Transport::Smtp] {
-            let free = self
-                .workers
-                .iter()
-                .filter(|(_, worker)| worker.transport == transport && worker.jobs.len() < worker.capacity)
-                .max_by_key(|(_, worker)| worker.capacity - worker.jobs.len())
-                .map(|(id, _)| *id);
-            let Some(worker) = free else { continue };
+        for transport in TRANSPORTS {
+            let Some(worker) = self.workers.free(transport) else { continue };
             while let Some((number, job)) = self.destinations.next_job(transport) {
                 // A job whose message was forgotten while it was queued.
                 let Some(entry) = self.jobs.get_mut(&job) else {
@@ -449,9 +432,7 @@ impl Scheduler {
                 };
                 let Some(lane) = self.destinations.lane(number).cloned() else { continue };
                 entry.worker = Some(worker);
-                if let Some(holder) = self.workers.get_mut(&worker) {
-                    holder.jobs.insert(job);
-                }
+                self.workers.hold(worker, job);
                 return Some(Action::Dispatch {
                     worker,
                     job,
@@ -507,7 +488,7 @@ impl Scheduler {
         self.destinations.expire(now);
         let over: Vec<Transport> = self
             .waiting_transports()
-            .filter(|(_, since)| since.after(TRANSPORT_GRACE) <= now)
+            .filter(|(_, end)| *end <= now)
             .map(|(transport, _)| transport)
             .collect();
         for transport in over {
@@ -517,11 +498,11 @@ impl Scheduler {
         }
     }
 
-    /// Transports that have queued jobs but no worker, and since when.
+    /// Transports that have queued jobs but no worker, and when these stop waiting for one.
     fn waiting_transports(&self) -> impl Iterator<Item = (Transport, Timestamp)> {
-        [Transport::Local, Transport::Smtp].into_iter().filter_map(|transport| {
-            let since = without(&self.workers, &self.without_worker, self.started, transport)?;
-            self.destinations.has_jobs(transport).then_some((transport, since))
+        TRANSPORTS.into_iter().filter_map(|transport| {
+            let end = self.workers.grace_ends(transport)?;
+            self.destinations.has_jobs(transport).then_some((transport, end))
         })
     }
 
@@ -545,29 +526,6 @@ impl Scheduler {
             self.actions.push_back(Action::Attempted(id));
         }
     }
-}
-
-/// Since when a transport has no worker; `None` when it has one.
-fn without(
-    workers: &BTreeMap<WorkerId, Worker>,
-    since: &HashMap<Transport, Timestamp>,
-    started: Timestamp,
-    transport: Transport,
-) -> Option<Timestamp> {
-    if workers.values().any(|worker| worker.transport == transport) {
-        return None;
-    }
-    Some(since.get(&transport).copied().unwrap_or(started))
-}
-
-fn unavailable(
-    workers: &BTreeMap<WorkerId, Worker>,
-    since: &HashMap<Transport, Timestamp>,
-    started: Timestamp,
-    transport: Transport,
-    now: Timestamp,
-) -> bool {
-    without(workers, since, started, transport).is_some_and(|since| since.after(TRANSPORT_GRACE) <= now)
 }
 
 fn no_worker(transport: Transport) -> Status {

@@ -1,6 +1,6 @@
 //! What users' commands get.
 
-use crate::system::{System, answers, envelope};
+use crate::system::{System, answers, envelope, wait};
 use common::codec;
 use common::destination::Transport;
 use common::packet::PacketSocket;
@@ -71,7 +71,7 @@ fn retry_hold_release_and_delete() {
     assert!(matches!(agent.hear(), Some((ToWorker::Cancel(number), _)) if number == given.job.number));
     system.wait_gone(id);
     agent.answer(&given, "5.0.0", "cancelled");
-    system.wait_log(&[&id.to_string(), "outcome of a delivery dropped"]);
+    system.wait_log(&[&id.to_string(), "outcome of a delivery dropped: the message was deleted meanwhile"]);
     let next = system.accept("alice@here.example", &["a@one.example"]);
     assert_eq!(agent.job().job.queue_id, next);
     let unknown = QueueId::new(Timestamp(5), 5);
@@ -79,6 +79,46 @@ fn retry_hold_release_and_delete() {
         change(&system, Verb::Delete, only(unknown)),
         [Answer::Done { count: 0, missing: vec![unknown] }]
     );
+}
+
+/// It is held while a worker has it, and delivered all the same: when it is released, nobody gets it twice.
+#[test]
+fn an_outcome_that_comes_after_a_message_was_held_counts() {
+    let system = System::start("");
+    let agent = system.worker(Transport::Smtp, 10);
+    let id = system.accept("alice@here.example", &["a@one.example", "b@two.example"]);
+    let (one, two) = (agent.job(), agent.job());
+    assert_eq!(change(&system, Verb::Hold, only(id)), done(1));
+    agent.answer(&one, "2.0.0", "250 ok");
+    let held = system.wait_in(id, Queue::Hold);
+    wait(|| {
+        let (_, journal) = QueueFile::open(&held).unwrap().journal().unwrap();
+        format!("{journal:?}").contains("250 ok").then_some(())
+    });
+    assert_eq!(change(&system, Verb::Release, only(id)), done(1));
+    for _ in 0..2 {
+        assert!(matches!(agent.hear(), Some((ToWorker::Cancel(_), _))));
+    }
+    assert_eq!(agent.job().to(), two.to());
+}
+
+/// A destination that was down is tried at once when an admin says so.
+#[test]
+fn retry_ends_the_pause_of_a_throttled_destination() {
+    let system = System::start("");
+    let agent = system.worker(Transport::Smtp, 10);
+    let ids: Vec<_> = (0..5).map(|_| system.accept("alice@here.example", &["a@one.example"])).collect();
+    let jobs: Vec<_> = (0..5).map(|_| agent.job()).collect();
+    for given in &jobs {
+        agent.unreachable(given, "connect to one.example: Connection refused");
+    }
+    ids.iter().for_each(|id| drop(system.wait_in(*id, Queue::Deferred)));
+    let late = system.accept("alice@here.example", &["b@one.example"]);
+    system.wait_in(late, Queue::Deferred);
+    let text = "dsn=4.4.1, status=deferred (delivery temporarily suspended: connect to one.example: Connection refused)";
+    system.wait_log(&["/error[", "to=<b@one.example>, relay=none", text]);
+    assert_eq!(change(&system, Verb::Retry, only(late)), done(1));
+    assert_eq!(agent.job().job.queue_id, late);
 }
 
 #[test]

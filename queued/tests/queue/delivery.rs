@@ -3,9 +3,11 @@
 use crate::system::{System, wait};
 use common::destination::Transport;
 use common::time::Timestamp;
+use nix::sys::signal::Signal;
 use spool::dispatch::{FromWorker, ToWorker, VERSION};
 use spool::layout::Queue;
 use spool::queue_file::QueueFile;
+use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
 use std::time::Duration;
@@ -238,6 +240,72 @@ fn a_second_queue_manager_is_refused() {
 }
 
 #[test]
+fn answers_that_come_after_sigterm_still_count() {
+    let mut system = System::start("");
+    let agent = system.worker(Transport::Smtp, 10);
+    let id = system.accept("alice@here.example", &["bob@far.example"]);
+    let given = agent.job();
+    system.signal(Signal::SIGTERM);
+    agent.answer(&given, "2.0.0", "250 ok");
+    assert_eq!(system.stop(), 0);
+    assert!(system.spool.find(id).is_none());
+}
+
+#[test]
+fn sighup_reads_the_configuration_anew_and_a_broken_one_changes_nothing() {
+    let mut system = System::start("[queued]\nfirst_retry = \"1h\"");
+    let agent = system.worker(Transport::Smtp, 10);
+    let path = system.folder().join("ironpost.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("1h", "1 fortnight")).unwrap();
+    system.signal(Signal::SIGHUP);
+    system.wait_log(&["configuration not read anew, the old one stays in force", "fortnight"]);
+    fs::write(&path, text.replace("1h", "1s").replace("mail.here.example", "new.here.example")).unwrap();
+    system.signal(Signal::SIGHUP);
+    system.wait_log(&["configuration read anew"]);
+    let id = system.accept("alice@here.example", &["bob@far.example"]);
+    let given = agent.job();
+    agent.answer(&given, "4.2.0", "later");
+    let given = agent.job();
+    assert_eq!(given.job.queue_id, id, "tried again after a second");
+    agent.answer(&given, "5.0.0", "no");
+    system.wait_log(&["/cleanup[", "@new.here.example>"]);
+    assert_eq!(system.stop(), 0);
+}
+
+/// The file is gone while its message is out: nothing can be done for it, and nothing else suffers.
+#[test]
+fn a_file_that_vanishes_is_given_up() {
+    let system = System::start("");
+    let agent = system.worker(Transport::Smtp, 10);
+    let id = system.accept("alice@here.example", &["bob@far.example"]);
+    let given = agent.job();
+    fs::remove_file(system.wait_in(id, Queue::Active)).unwrap();
+    agent.answer(&given, "4.2.0", "later");
+    system.wait_log(&[&id.to_string(), "its file vanished from active/"]);
+    let next = system.accept("alice@here.example", &["bob@far.example"]);
+    assert_eq!(agent.job().job.queue_id, next);
+}
+
+/// The outcome cannot be written down: it is kept and written when that is possible again.
+#[test]
+fn an_outcome_is_not_forgotten_when_it_cannot_be_written_down() {
+    let system = System::start("[queued]\nfirst_retry = \"1s\"");
+    let agent = system.worker(Transport::Smtp, 10);
+    let id = system.accept("alice@here.example", &["a@one.example", "b@two.example"]);
+    let (one, two) = (agent.job(), agent.job());
+    // Where the message would have to wait there is a file instead of a folder.
+    let folder = system.spool.directory(Queue::Deferred).join(id.folder());
+    fs::write(&folder, "").unwrap();
+    agent.answer(&one, "2.0.0", "250 ok");
+    agent.answer(&two, "4.2.0", "later");
+    system.wait_log(&[&id.to_string(), "outcome cannot be written down"]);
+    fs::remove_file(&folder).unwrap();
+    let again = agent.job();
+    assert_eq!((again.job.queue_id, again.to()), (id, two.to()));
+}
+
+#[test]
 fn the_file_that_a_worker_gets_can_only_be_read() {
     let system = System::start("");
     let agent = system.worker(Transport::Smtp, 10);
@@ -248,4 +316,41 @@ fn the_file_that_a_worker_gets_can_only_be_read() {
     let mut file = fs::File::from(files.remove(0));
     assert!(std::io::Write::write_all(&mut file, b"x").is_err());
     assert_eq!(file.read(&mut [0]).unwrap(), 1);
+}
+
+#[test]
+fn every_one_of_a_thousand_messages_is_delivered_once_although_the_daemon_is_killed() {
+    let mut system = System::start("");
+    let accept = |system: &System, from: usize, to: usize| -> Vec<_> {
+        (from..to)
+            .map(|n| system.accept("alice@here.example", &[&format!("user{n}@d{}.example", n % 7)]))
+            .collect()
+    };
+    let mut ids = accept(&system, 0, 300);
+    let agent = system.worker(Transport::Smtp, 50);
+    let mut times: HashMap<_, u32> = HashMap::new();
+    for round in 0..3 {
+        for _ in 0..100 {
+            let given = agent.job();
+            *times.entry(given.job.queue_id).or_default() += 1;
+            agent.answer(&given, "2.0.0", "250 ok");
+        }
+        ids.extend(accept(&system, 300 + 200 * round, 500 + 200 * round));
+    }
+    // What the agent answered and what became of it is a race with the kill; nothing may be lost, and next to nothing done twice.
+    system.kill();
+    ids.extend(accept(&system, 900, 1000));
+    system.run();
+    let agent = system.worker(Transport::Smtp, 50);
+    while times.len() < ids.len() {
+        let given = agent.job();
+        *times.entry(given.job.queue_id).or_default() += 1;
+        agent.answer(&given, "2.0.0", "250 ok");
+    }
+    assert!(ids.iter().all(|id| times.contains_key(id)));
+    let twice = times.values().filter(|n| **n > 1).count();
+    println!("{twice} of {} delivered twice", ids.len());
+    assert!(twice <= 60, "{twice} delivered twice");
+    ids.iter().for_each(|id| system.wait_gone(*id));
+    assert_eq!(system.stop(), 0);
 }

@@ -5,6 +5,7 @@ use common::destination::Transport;
 use common::packet::PacketSocket;
 use common::status::{EnhancedCode, Status};
 use common::time::Timestamp;
+use nix::sys::signal::Signal;
 use spool::content::ContentReader;
 use spool::control::{Answer, Request};
 use spool::dispatch::{FromWorker, Job, MAX_FRAME, ToWorker, VERSION};
@@ -77,10 +78,14 @@ impl System {
 
     /// Ends it and says with which exit code.
     pub fn stop(&mut self) -> i32 {
-        let mut child = self.child.take().unwrap();
-        let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-        child.wait().unwrap().code().unwrap()
+        self.signal(Signal::SIGTERM);
+        self.child.take().unwrap().wait().unwrap().code().unwrap()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = nix::unistd::Pid::from_raw(self.child.as_ref().unwrap().id().cast_signed());
+        nix::sys::signal::kill(pid, signal).unwrap();
     }
 
     /// Ends it without a word.
@@ -238,6 +243,13 @@ impl Agent {
         let status = Status::local(code.parse::<EnhancedCode>().unwrap(), text);
         let results = given.job.recipients.iter().map(|r| (r.index, status.clone())).collect();
         self.say(&FromWorker::Done { number: given.job.number, results, reached: true });
+    }
+
+    /// Answers a job whose destination could not be reached.
+    pub fn unreachable(&self, given: &Given, text: &str) {
+        let status = Status::local(EnhancedCode::new(4, 4, 1), text);
+        let results = given.job.recipients.iter().map(|r| (r.index, status.clone())).collect();
+        self.say(&FromWorker::Done { number: given.job.number, results, reached: false });
     }
 
     /// Says anything.
