@@ -1,6 +1,8 @@
-//! The `delay=` and `delays=` of a delivery's log line, in Postfix's form, so that log tools made for Postfix read them.
+//! The `delay=` and `delays=` of a delivery's log line, in Postfix's form, so that log tools made for
+//! Postfix read them.
 //!
-//! Pure: built from points in time that others took. A clock that went back gives zero, never a negative number.
+//! Pure: built from points in time that others took. A clock that went back gives zero, never a negative
+//! number.
 
 use crate::time::Timestamp;
 use std::fmt;
@@ -22,8 +24,8 @@ pub struct Delays {
 }
 
 impl Delays {
-    /// From the times in a job (accepted, taken up, handed out), the end of connection set-up (`None`: no connection was made or needed)
-    /// and the end of the attempt.
+    /// From the times in a job (accepted, taken up, handed out), the end of connection set-up (`None`: no
+    /// connection was made or needed) and the end of the attempt.
     pub fn new(
         arrived: Timestamp,
         activated: Timestamp,
@@ -49,8 +51,8 @@ impl fmt::Display for Delays {
     }
 }
 
-/// A duration in seconds with two significant digits, at most two of them behind the point; whole seconds are never cut.
-/// `0.05`, `0.4`, `1.2`, `12`, `363`, `0`.
+/// A duration in seconds with two significant digits, at most two of them behind the point; whole seconds
+/// are never cut. `0.05`, `0.4`, `1.2`, `12`, `363`, `0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seconds(pub Duration);
 

@@ -1,7 +1,7 @@
 //! The real `deliverd local` with a queued that is played by the test: jobs in, mailboxes and answers out.
 //!
-//! Started by root, it delivers as another user, and that is looked at from outside; started by anyone else, the same tests run without
-//! a change of identity.
+//! Started by root, it delivers as another user, and that is looked at from outside; started by anyone
+//! else, the same tests run without a change of identity.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -60,8 +60,9 @@ impl Setup {
 
     fn configure(&self, mailbox: &str) {
         let text = format!(
-            "hostname = \"mx.example.test\"\nlocal_domains = [\"example.test\"]\nspool_directory = \"spool\"\n\
-             [local]\nusers = \"users\"\naliases = \"aliases\"\nmailbox = \"{mailbox}\"\n[log]\nto = \"log\"\n"
+            "hostname = \"mx.example.test\"\nlocal_domains = [\"example.test\"]\n\
+             spool_directory = \"spool\"\n[local]\nusers = \"users\"\naliases = \"aliases\"\n\
+             mailbox = \"{mailbox}\"\n[log]\nto = \"log\"\n"
         );
         fs::write(self.path("ironpost.toml"), text).unwrap();
     }
@@ -510,7 +511,7 @@ fn the_configuration_is_read_again() {
         until(says, || running.log().contains(says).then_some(()));
     };
     running.setup.configure("mail/{user}/{nonsense}/");
-    reload(&running, "the configuration read before stays in force");
+    reload(&running, "the old one stays in force");
     running.expect(&["alice"], &["2.0.0"]);
     running.setup.configure("mail/{domain}/{user}/");
     reload(&running, "configuration read anew");

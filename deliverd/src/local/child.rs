@@ -1,7 +1,9 @@
-//! The child of `deliverd local`: becomes the receiving user, then delivers one message after another until its socket is closed.
+//! The child of `deliverd local`: becomes the receiving user, then delivers one message after another until
+//! its socket is closed.
 //!
-//! One thread, no log, no configuration: what it knows comes in frames, and what went wrong goes back in frames. When it ends before it has
-//! answered, the parent defers what it was doing. Signals that stop daemons do not stop it: its parent does.
+//! One thread, no log, no configuration: what it knows comes in frames, and what went wrong goes back in
+//! frames. When it ends before it has answered, the parent defers what it was doing. Signals that stop
+//! daemons do not stop it: its parent does.
 
 use super::delivery;
 use super::frames::{FromChild, MAX_FRAME, ToChild};

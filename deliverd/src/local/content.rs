@@ -1,8 +1,8 @@
-//! What a mailbox gets: the fields on top, then the content with LF line ends, in an mbox with `From ` lines quoted. And the search for
-//! a forwarding loop in the header.
+//! What a mailbox gets: the fields on top, then the content with LF line ends, in an mbox with `From `
+//! lines quoted. And the search for a forwarding loop in the header.
 //!
-//! Pure and streaming: content comes in pieces split anywhere and memory stays bounded, whatever the content. Octets other than CRLF line
-//! ends and the quoted lines pass unchanged (a lone CR stays).
+//! Pure and streaming: content comes in pieces split anywhere and memory stays bounded, whatever the
+//! content. Octets other than CRLF line ends and the quoted lines pass unchanged (a lone CR stays).
 
 use super::template::Kind;
 use common::address::{Address, ReversePath};
@@ -41,7 +41,8 @@ pub struct Formatter {
     kind: Kind,
     /// A CR was seen whose successor is not known yet.
     held_cr: bool,
-    /// `Some(n)`: the line so far is the first `n` octets of [`FROM`], not written yet. Always `None` in a Maildir.
+    /// `Some(n)`: the line so far is the first `n` octets of [`FROM`], not written yet. Always `None` in a
+    /// Maildir.
     held_from: Option<usize>,
     /// Does the current line have octets?
     in_line: bool,
@@ -129,7 +130,8 @@ fn line_start(kind: Kind) -> Option<usize> {
 const MAX_FIELD: usize = 1024;
 const DELIVERED_TO: &[u8] = b"delivered-to:";
 
-/// Looks for a `Delivered-To` field of one address in the header of a message: the sign that it has been here before.
+/// Looks for a `Delivered-To` field of one address in the header of a message: the sign that it has been
+/// here before.
 #[derive(Debug)]
 pub struct LoopSearch {
     address: String,

@@ -1,6 +1,7 @@
 //! Why a message could not be stored: one value from the system call to the recipient's status.
 //!
-//! Everything that goes wrong in a mailbox is deferred, never bounced: an operator can mend it, and the message is safe in the queue.
+//! Everything that goes wrong in a mailbox is deferred, never bounced: an operator can mend it, and the
+//! message is safe in the queue.
 
 use common::status::{EnhancedCode, Status};
 use nix::errno::Errno;

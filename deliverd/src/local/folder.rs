@@ -1,8 +1,9 @@
-//! Walking to a mailbox, one component at a time and relative to an open folder, so that nobody can put a symbolic link in the way.
+//! Walking to a mailbox, one component at a time and relative to an open folder, so that nobody can put a
+//! symbolic link in the way.
 //!
-//! The folder that a walk begins at is the admin's (or a home); symbolic links on the way to it are theirs. Below it no
-//! symbolic link is followed, and every folder must belong to the recipient or to root, so that another user who made it in advance
-//! (in a folder like /tmp) does not get the mail.
+//! The folder that a walk begins at is the admin's (or a home); symbolic links on the way to it are theirs.
+//! Below it no symbolic link is followed, and every folder must belong to the recipient or to root, so that
+//! another user who made it in advance (in a folder like /tmp) does not get the mail.
 
 use super::failure::Failure;
 use nix::errno::Errno;
@@ -62,8 +63,8 @@ impl Folder {
         }
     }
 
-    /// Brings its names to stable storage. A folder that may be written to but not read cannot be synced by its user; there the sync
-    /// of the file itself has to do.
+    /// Brings its names to stable storage. A folder that may be written to but not read cannot be synced by
+    /// its user; there the sync of the file itself has to do.
     pub fn sync(&self) -> Result<(), Failure> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         match openat(&self.fd, ".", flags, Mode::empty()).and_then(fsync) {

@@ -1,7 +1,8 @@
 //! The frames between `deliverd local` and its children, over a socket pair ([`common::packet`]).
 //!
-//! The first frame makes the child somebody; then it is given one task after another, each with the message's file attached, and answers
-//! each. A closed socket ends it. Parent and child are always of one build: the child is the parent's own executable.
+//! The first frame makes the child somebody; then it is given one task after another, each with the
+//! message's file attached, and answers each. A closed socket ends it. Parent and child are always of one
+//! build: the child is the parent's own executable.
 
 use super::template::{Kind, MailboxPath};
 use common::address::{Address, ReversePath};

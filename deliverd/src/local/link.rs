@@ -1,7 +1,8 @@
 //! The connection to queued: made again, with growing pauses, whenever it is lost.
 //!
-//! Neither reading nor writing ever waits; answers queue up here until the socket takes them (there are never more than jobs in hand).
-//! Only a queued that runs as the user configured for it, as root or as ourselves is listened to.
+//! Neither reading nor writing ever waits; answers queue up here until the socket takes them (there are
+//! never more than jobs in hand). Only a queued that runs as the user configured for it, as root or as
+//! ourselves is listened to.
 
 use common::codec;
 use common::destination::Transport;

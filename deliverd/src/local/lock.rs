@@ -1,7 +1,8 @@
-//! The two locks of an mbox: the dotlock (`MAILBOX.lock`) and the fcntl(2) lock, with bounded waiting for either.
+//! The two locks of an mbox: the dotlock (`MAILBOX.lock`) and the fcntl(2) lock, with bounded waiting for
+//! either.
 //!
-//! Mail readers use one or the other or both; holding both keeps all of them out. A lock that is not had in time defers the
-//! delivery; nothing is written without both.
+//! Mail readers use one or the other or both; holding both keeps all of them out. A lock that is not had in
+//! time defers the delivery; nothing is written without both.
 
 use super::failure::Failure;
 use super::folder::Folder;
@@ -32,8 +33,8 @@ impl Patience {
         Self { until }
     }
 
-    /// Asks again and again, with growing gaps, until there is an answer or the time is over (`None`). Nothing tells when a
-    /// lock becomes free, so this is one of the few places that have to sleep.
+    /// Asks again and again, with growing gaps, until there is an answer or the time is over (`None`).
+    /// Nothing tells when a lock becomes free, so this is one of the few places that have to sleep.
     fn ask<T>(self, mut question: impl FnMut() -> Result<Option<T>, Failure>) -> Result<Option<T>, Failure> {
         let mut gap = Duration::from_millis(5);
         loop {

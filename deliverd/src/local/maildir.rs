@@ -1,7 +1,8 @@
-//! Delivery into a Maildir: written in `tmp/`, synced, renamed into `new/`, and `new/` synced. Only then is a message delivered.
+//! Delivery into a Maildir: written in `tmp/`, synced, renamed into `new/`, and `new/` synced. Only then is
+//! a message delivered.
 //!
-//! Whatever goes wrong, no part of the message is left in `new/`, and none in `tmp/` unless this process is killed. No
-//! lock is needed: names are unique, and a name that exists is never overwritten.
+//! Whatever goes wrong, no part of the message is left in `new/`, and none in `tmp/` unless this process is
+//! killed. No lock is needed: names are unique, and a name that exists is never overwritten.
 
 use super::failure::Failure;
 use super::folder::Folder;
@@ -23,7 +24,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// For this host's name and this process's number. `/` and `:`, which mean something in a Maildir, are replaced.
+    /// For this host's name and this process's number. `/` and `:`, which mean something in a Maildir, are
+    /// replaced.
     pub fn new(hostname: &str, process: u32) -> Self {
         Self { host: hostname.replace('/', "\\057").replace(':', "\\072"), process, count: 0 }
     }
@@ -87,7 +89,8 @@ impl<'a> Draft<'a> {
 
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
-        // After a rename nothing of that name is left in tmp/; after a link, or a failure, it is removed here.
+        // After a rename nothing of that name is left in tmp/; after a link, or a failure, it is removed
+        // here.
         let _ = unlinkat(self.tmp, self.name, UnlinkatFlags::NoRemoveDir);
     }
 }

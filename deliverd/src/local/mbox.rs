@@ -1,8 +1,9 @@
-//! Delivery into an mbox: appended under both locks, synced, and taken back whole when anything fails on the way.
+//! Delivery into an mbox: appended under both locks, synced, and taken back whole when anything fails on
+//! the way.
 //!
-//! The file must be a regular one with one name that belongs to the recipient, and is never reached through a symbolic link. A
-//! message of up to [`AT_ONCE`] octets is checked before the first octet is written, and written by one call; of a longer one
-//! a part can stay behind when this process is killed in the middle.
+//! The file must be a regular one with one name that belongs to the recipient, and is never reached through
+//! a symbolic link. A message of up to [`AT_ONCE`] octets is checked before the first octet is written, and
+//! written by one call; of a longer one a part can stay behind when this process is killed in the middle.
 
 use super::failure::Failure;
 use super::folder::{Folder, check_owner, file_type, is_link};
@@ -77,7 +78,8 @@ impl Mbox {
             | OFlag::O_NOCTTY
             | OFlag::O_CLOEXEC;
         let open = |flags| openat(folder, name, flags, Mode::S_IRUSR | Mode::S_IWUSR);
-        // Our look at the last line must not count as a reader's: "new mail" is a file changed after it was last read.
+        // Our look at the last line must not count as a reader's: "new mail" is a file changed after it was
+        // last read.
         let opened = match open(flags | OFlag::O_NOATIME) {
             Err(Errno::EPERM) => open(flags),
             other => other,

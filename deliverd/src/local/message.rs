@@ -1,4 +1,5 @@
-//! A message on its way into a mailbox: the fields on top, then the content as it is read, formatted piece by piece.
+//! A message on its way into a mailbox: the fields on top, then the content as it is read, formatted piece
+//! by piece.
 
 use super::content::{Formatter, LoopSearch, Search};
 use super::failure::Failure;
@@ -11,7 +12,8 @@ use std::io::{self, Read, Write};
 
 const PIECE: usize = 64 * 1024;
 
-/// A message in an open file. Can be read again and again; the file's offset, which other processes share, is not used.
+/// A message in an open file. Can be read again and again; the file's offset, which other processes share,
+/// is not used.
 #[derive(Debug)]
 pub struct Message {
     file: File,
@@ -54,7 +56,8 @@ impl Message {
         Ok(if found == Search::More { search.finish() } else { found } == Search::Loop)
     }
 
-    /// Writes `top` and the content as this kind of mailbox holds it. When the content is damaged this fails before the last of it is written.
+    /// Writes `top` and the content as this kind of mailbox holds it. When the content is damaged this
+    /// fails before the last of it is written.
     pub fn copy(&self, top: &str, kind: Kind, sink: &mut impl Write) -> Result<(), CopyError> {
         let mut formatter = Formatter::new(kind);
         let mut out = Vec::with_capacity(PIECE + top.len());

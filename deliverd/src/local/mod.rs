@@ -1,13 +1,13 @@
 //! `deliverd local`: delivery into mailboxes of this machine, Maildir and mbox, as the receiving user.
 //!
-//! The parent ([`run`]) speaks with queued, looks users up and keeps children; started by root it stays root, and therefore parses no
-//! mail. Each child ([`child::run`]) becomes one user for good and writes mailboxes. Started by anyone else, the children are the same, without
-//! a change of identity.
+//! The parent ([`run`]) speaks with queued, looks users up and keeps children; started by root it stays
+//! root, and therefore parses no mail. Each child ([`child::run`]) becomes one user for good and writes
+//! mailboxes. Started by anyone else, the children are the same, without a change of identity.
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`template`], [`content`], [`pool`], [`jobs`] | pure: path of a mailbox; what goes into it; which child works on what; the books and the log line |
-//! | [`worker`], [`link`], [`place`], [`process`] | the parent: its state, queued, look-ups, child processes |
+//! | [`template`], [`content`], [`pool`], [`jobs`] | pure: path, formatting, which child does what, the books |
+//! | [`worker`], [`link`], [`place`], [`process`] | the parent: its loop, queued, look-ups, processes |
 //! | [`child`], [`privileges`], [`delivery`], [`message`] | the child: its loop, its identity, one delivery |
 //! | [`maildir`], [`mbox`], [`lock`], [`folder`], [`failure`] | mailboxes |
 //! | [`frames`] | what parent and child say to each other |
@@ -31,7 +31,7 @@ pub mod process;
 pub mod template;
 pub mod worker;
 
-use common::config::Config;
+use common::config::{Config, LogTo};
 use common::identity::{self, Identities};
 use common::signals::{self, Signal};
 use common::{lifeline, log, notify};
@@ -52,51 +52,57 @@ const STOP: Duration = Duration::from_secs(15);
 /// Children that have been let go, or killed, may take this long.
 const LEAVE: Duration = Duration::from_secs(2);
 
-/// Runs until SIGTERM. `config_path` is read again at SIGHUP. Exit code 0 after SIGTERM, 78 for a configuration that cannot be worked with,
-/// 75 when the system refuses what is needed.
+/// Runs until SIGTERM. `config_path` is read again at SIGHUP. Exit code 0 after SIGTERM; 78 for a
+/// configuration that cannot be worked with; 77 or 75 when the system refuses what is needed, for good or
+/// for now.
 pub fn run(config: &Config, config_path: &Path) -> ExitCode {
-    let _flush = match log::init("local", config) {
-        Ok(flush) => flush,
-        Err(error) => {
-            eprintln!("fatal: cannot open the log: {error}");
-            return ExitCode::from(75);
-        }
-    };
-    match start(config) {
-        Ok((local, signals)) => {
-            serve(local, signals, config_path);
-            ExitCode::SUCCESS
-        }
-        Err(StartError::Config(text)) => {
-            common::fatal!("{text}");
-            ExitCode::from(78)
-        }
-        Err(StartError::System(text)) => {
-            common::fatal!("{text}");
-            ExitCode::from(75)
+    let result = log::init("local", config).map_err(Failure::io).and_then(|flush| {
+        let started = start(config).inspect_err(|failure| common::fatal!("{}", failure.text));
+        started.map(|(local, signals)| serve(local, signals, config, config_path))?;
+        drop(flush);
+        Ok(())
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if config.log.to != LogTo::Stderr {
+                eprintln!("deliverd local: {}", failure.text);
+            }
+            ExitCode::from(failure.code)
         }
     }
 }
 
-enum StartError {
-    Config(String),
-    System(String),
+/// Why the daemon could not start: a text, and the exit code (sysexits) that goes with it.
+struct Failure {
+    code: u8,
+    text: String,
 }
 
-fn start(config: &Config) -> Result<(Local, PipeReader), StartError> {
-    let system = |error: io::Error| StartError::System(error.to_string());
-    let ids = Identities::resolve(config).map_err(|error| StartError::Config(error.to_string()))?;
-    let settings = Settings::new(config).map_err(|error| StartError::Config(error.to_string()))?;
+impl Failure {
+    fn configuration(error: impl ToString) -> Self {
+        Self { code: 78, text: error.to_string() }
+    }
+
+    fn io(error: io::Error) -> Self {
+        let code = if error.kind() == io::ErrorKind::PermissionDenied { 77 } else { 75 };
+        Self { code, text: error.to_string() }
+    }
+}
+
+fn start(config: &Config) -> Result<(Local, PipeReader), Failure> {
+    let ids = Identities::resolve(config).map_err(Failure::configuration)?;
+    let settings = Settings::new(config).map_err(Failure::configuration)?;
     let spool = Spool::new(&config.spool_directory);
-    layout::prepare(&spool, &ids).map_err(system)?;
-    let (reader, mut writer) = io::pipe().map_err(system)?;
+    layout::prepare(&spool, &ids).map_err(Failure::io)?;
+    let (reader, mut writer) = io::pipe().map_err(Failure::io)?;
     signals::spawn(move |signal| {
         // The loop reads it; it ends only with the process.
         let _ = writer.write_all(if signal == Signal::Reload { b"r" } else { b"t" });
     })
-    .map_err(system)?;
-    lifeline::watch().map_err(system)?;
-    log::write_from_thread().map_err(system)?;
+    .map_err(Failure::io)?;
+    lifeline::watch().map_err(Failure::io)?;
+    log::write_from_thread().map_err(Failure::io)?;
     let me = nix::unistd::geteuid().as_raw();
     let trusted = if identity::is_root() { vec![0, ids.queued.uid.as_raw()] } else { vec![0, me] };
     let link = Link::new(spool.dispatch_socket(), trusted, CAPACITY, Instant::now());
@@ -111,7 +117,7 @@ struct Ready {
     children: Vec<ChildId>,
 }
 
-fn serve(mut local: Local, mut signals: PipeReader, config_path: &Path) {
+fn serve(mut local: Local, mut signals: PipeReader, config: &Config, config_path: &Path) {
     notify::ready();
     let mut stop: Option<Instant> = None;
     loop {
@@ -140,7 +146,7 @@ fn serve(mut local: Local, mut signals: PipeReader, config_path: &Path) {
         }
         if ready.signal {
             match next_signal(&mut signals) {
-                Signal::Reload => reload(&mut local, config_path),
+                Signal::Reload => reload(&mut local, config, config_path),
                 Signal::Terminate => {
                     notify::stopping();
                     stop.get_or_insert(now + STOP);
@@ -181,7 +187,8 @@ fn wait(local: &Local, signals: &PipeReader, stop: Option<Instant>, now: Instant
     if let Some(socket) = local.link.socket() {
         let read = if stop.is_none() { PollFlags::POLLIN } else { PollFlags::empty() };
         let write = if local.link.wants_to_write() { PollFlags::POLLOUT } else { PollFlags::empty() };
-        // While we stop, a queued that hangs up would wake us for ever: it is listened to only if there is something for it.
+        // While we stop, a queued that hangs up would wake us for ever: it is listened to only if there is
+        // something for it.
         if !(read | write).is_empty() {
             fds.push(PollFd::new(socket, read | write));
         }
@@ -206,16 +213,28 @@ fn wait(local: &Local, signals: &PipeReader, stop: Option<Instant>, now: Instant
     ready
 }
 
-fn reload(local: &mut Local, config_path: &Path) {
+/// What comes from now on goes by the new configuration; a broken one changes nothing.
+fn reload(local: &mut Local, started_with: &Config, path: &Path) {
     log::reopen();
-    let settings = Config::load(config_path)
-        .map_err(|error| error.to_string())
-        .and_then(|config| Settings::new(&config).map_err(|error| error.to_string()));
-    match settings {
-        Ok(settings) => {
-            local.set_settings(settings);
-            common::info!("configuration read anew");
+    let loaded = Config::load(path).map_err(|error| error.to_string()).and_then(|config| {
+        Settings::new(&config).map(|settings| (config, settings)).map_err(|error| error.to_string())
+    });
+    let (config, settings) = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            // The picture with the caret is for `ironpost check`; a log line is one line.
+            let error = error.lines().next().unwrap_or_default();
+            return common::error!("configuration not read anew, the old one stays in force: {error}");
         }
-        Err(error) => common::error!("{error}; the configuration read before stays in force"),
+    };
+    for (what, same) in [
+        ("spool_directory", config.spool_directory == started_with.spool_directory),
+        ("log", config.log == started_with.log),
+    ] {
+        if !same {
+            common::warn!("{what} has changed: this takes effect when deliverd local is started again");
+        }
     }
+    local.set_settings(settings);
+    common::info!("configuration read anew");
 }

@@ -1,7 +1,7 @@
 //! Where a recipient's mail is put, and as whom: the look-ups that a path template and an identity need.
 //!
-//! Runs in the parent, which may be root: it looks at users and at folders that the admin named, never at mail and never into
-//! a user's own folders.
+//! Runs in the parent, which may be root: it looks at users and at folders that the admin named, never at
+//! mail and never into a user's own folders.
 
 use super::frames::Owner;
 use super::template::{Kind, MailboxPath, Template, Values};
@@ -85,8 +85,8 @@ fn system_user(name: &str) -> Result<User, Status> {
     }
 }
 
-/// Mailboxes that are no system users' belong to the owner of the folder above the first placeholder. That must not be root: what comes from
-/// the network is never written as root there.
+/// Mailboxes that are no system users' belong to the owner of the folder above the first placeholder. That
+/// must not be root: what comes from the network is never written as root there.
 fn owner_of(folder: &Path) -> Result<Owner, Status> {
     let deferred = |text| Status::local(EnhancedCode::new(4, 2, 0), text);
     let path = folder.display();
@@ -102,7 +102,8 @@ fn owner_of(folder: &Path) -> Result<Owner, Status> {
     Ok(Owner { uid: found.st_uid, gid: found.st_gid, mail_group: None })
 }
 
-/// The group of a folder like /var/mail (root:mail, 2775): its members can make files, and therefore dotlocks, in it.
+/// The group of a folder like /var/mail (root:mail, 2775): its members can make files, and therefore
+/// dotlocks, in it.
 fn mail_group(template: &Template) -> Option<u32> {
     let folder = template.folder().filter(|_| template.kind() == Kind::Mbox && template.lies_in_folder())?;
     group_that_writes(&stat(folder).ok()?)

@@ -1,8 +1,9 @@
 //! Which child works on which delivery: a pure data structure, told what happens and asked for the next step.
 //!
-//! A child has one owner (identity) for life and one delivery at a time. At most `limit` children exist; idle ones are kept for a while
-//! and go when another owner needs the place. Deliveries start in the order in which they came, except that one whose mailbox is
-//! busy is passed by, so that a slow mailbox holds up no other.
+//! A child has one owner (identity) for life and one delivery at a time. At most `limit` children exist;
+//! idle ones are kept for a while and go when another owner needs the place. Deliveries start in the order
+//! in which they came, except that one whose mailbox is busy is passed by, so that a slow mailbox holds up
+//! no other.
 
 use std::collections::VecDeque;
 use std::hash::Hash;

@@ -1,7 +1,7 @@
 //! How a child that was started by root becomes the receiving user, for good, and makes sure of it.
 //!
-//! Called first of all, while the process has one thread and has read nothing but the parent's own frame. Any doubt is an error,
-//! and then the child must end: it has no business with a message.
+//! Called first of all, while the process has one thread and has read nothing but the parent's own frame.
+//! Any doubt is an error, and then the child must end: it has no business with a message.
 
 use super::frames::Owner;
 use caps::CapSet;
@@ -13,7 +13,8 @@ pub fn become_owner(owner: &Owner) -> Result<(), String> {
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
     let mut groups = vec![gid];
     groups.extend(owner.mail_group.filter(|group| *group != 0).map(Gid::from_raw));
-    // Needs a capability that is about to go. Where it is not there (some containers), the empty sets below have to do.
+    // Needs a capability that is about to go. Where it is not there (some containers), the empty sets below
+    // have to do.
     let _ = caps::clear(None, CapSet::Bounding);
     setgroups(&groups).map_err(|error| format!("cannot set groups: {error}"))?;
     setresgid(gid, gid, gid).map_err(|error| format!("cannot become gid {gid}: {error}"))?;

@@ -1,6 +1,8 @@
-//! A child process: started from our own executable, spoken to over a socket pair, killed by its own process ID.
+//! A child process: started from our own executable, spoken to over a socket pair, killed by its own
+//! process ID.
 //!
-//! The parent never forks without exec and never changes its own identity; the child does that, alone in its process ([`super::child`]).
+//! The parent never forks without exec and never changes its own identity; the child does that, alone in
+//! its process ([`super::child`]).
 
 use super::frames::{FromChild, MAX_FRAME, Owner, Task, ToChild};
 use common::codec;

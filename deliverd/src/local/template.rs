@@ -1,8 +1,8 @@
 //! The `mailbox` key of `[local]`: from a template and a recipient to the path of a mailbox.
 //!
-//! Pure. What comes from an address can never be more than one component of the path, never `.` or `..` or hidden, so that the path cannot
-//! leave the folder above the first placeholder, whatever the address says. Whether symbolic links lie on the way is looked at when the path
-//! is walked (`folder`).
+//! Pure. What comes from an address can never be more than one component of the path, never `.` or `..` or
+//! hidden, so that the path cannot leave the folder above the first placeholder, whatever the address says.
+//! Whether symbolic links lie on the way is looked at when the path is walked (`folder`).
 
 use common::status::{EnhancedCode, Status};
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,8 @@ pub struct Values<'a> {
 pub struct MailboxPath {
     /// Absolute. It must exist; symbolic links on the way to it are the admin's.
     pub folder: PathBuf,
-    /// Components below it: folders, then the mailbox itself. None is empty, `.` or `..`, or has a `/`; there is at least one.
+    /// Components below it: folders, then the mailbox itself. None is empty, `.` or `..`, or has a `/`;
+    /// there is at least one.
     pub steps: Vec<String>,
 }
 

@@ -1,7 +1,9 @@
-//! The loop of `deliverd local`: jobs from queued are split by recipient, placed, given to children, and answered.
+//! The loop of `deliverd local`: jobs from queued are split by recipient, placed, given to children, and
+//! answered.
 //!
-//! One thread, one poll(2), nothing in it waits for a mailbox: a delivery that takes longer than its job may is ended by killing its child. This
-//! process may be root; of a message it knows only what queued says in the job, and it never reads the message's file.
+//! One thread, one poll(2), nothing in it waits for a mailbox: a delivery that takes longer than its job
+//! may is ended by killing its child. This process may be root; of a message it knows only what queued says
+//! in the job, and it never reads the message's file.
 
 use super::frames::{FromChild, Owner, Task};
 use super::jobs::{JobId, Jobs, log_line};
@@ -213,7 +215,8 @@ impl Local {
         }
     }
 
-    /// The connection is lost: its jobs went back to queued. What has not begun is forgotten; what runs ends by itself.
+    /// The connection is lost: its jobs went back to queued. What has not begun is forgotten; what runs
+    /// ends by itself.
     fn forget_waiting(&mut self) {
         for id in self.deliveries_of(|_| true) {
             if self.pool.withdraw(id)
