@@ -64,15 +64,17 @@ fn extensions_and_domains_name_folders() {
 }
 
 #[test]
-fn mail_is_never_written_as_root_for_users_of_a_file() {
+fn mailboxes_of_a_users_file_belong_to_the_owner_of_their_folder() {
     if !is_root() {
         return eprintln!("skipped: not root");
     }
     let folder = tempfile::tempdir().unwrap();
     let template = Template::parse(&format!("{}/{{user}}/", folder.path().display())).unwrap();
-    let status = find(&address("bob@x.example"), &template, &names("bob\n"), None).unwrap_err();
-    assert_eq!(status.code.to_string(), "4.2.0");
-    assert!(status.text.contains("belongs to root"), "{}", status.text);
+    for (uid, gid) in [(0, 0), (12345, 12346)] {
+        std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).unwrap();
+        let place = find(&address("bob@x.example"), &template, &names("bob\n"), None).unwrap();
+        assert_eq!(place.owner, Some(Owner { uid, gid, mail_group: None }));
+    }
     let template = Template::parse("/no/such/folder/{user}/").unwrap();
     let status = find(&address("bob@x.example"), &template, &names("bob\n"), None).unwrap_err();
     assert_eq!(status.text, "the folder /no/such/folder does not exist: create it");
