@@ -11,19 +11,24 @@
 //! | --- | --- |
 //! | how is the retry time chosen | [`backoff`] |
 //! | how many jobs at once for a destination, and what when it is down | [`destinations`] |
-//! | who waits for what | [`waiting`] |
+//! | which message is due when | [`waiting`] |
+//! | who has which job, and what when workers die | `jobs`, `workers` |
 
 pub mod backoff;
 pub mod destinations;
+mod jobs;
+mod types;
 pub mod waiting;
 mod workers;
 
-use backoff::{Backoff, Jitter};
-use common::destination::Transport;
-use common::status::{EnhancedCode, Status};
-use common::time::Timestamp;
 pub use destinations::JobId;
-use destinations::{Destinations, Lane};
+pub use types::{Action, Settings, Share, Source};
+
+use backoff::Jitter;
+use common::destination::Transport;
+use common::time::Timestamp;
+use destinations::Destinations;
+use jobs::{no_worker, suspended};
 use spool::dispatch::MAX_RECIPIENTS;
 use spool::id::QueueId;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -38,83 +43,6 @@ pub type WorkerId = u64;
 pub const TRANSPORT_GRACE: Duration = Duration::from_secs(60);
 /// Most messages that are being read at once: the rest of the file work must not wait behind them.
 pub const MAX_LOADING: usize = 32;
-/// How often a job may come back from workers that died before it is deferred.
-const MAX_RETURNS: u8 = 2;
-
-/// What the administrator chose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// Pauses between attempts.
-    pub backoff: Backoff,
-    /// Most jobs at once for a lane.
-    pub concurrency: u32,
-    /// Most recipients in a job; at most [`MAX_RECIPIENTS`] are used.
-    pub recipients: u32,
-    /// Most messages in memory.
-    pub active_limit: usize,
-    /// Most recipients in memory, all messages together; passed by at most [`MAX_LOADING`] messages.
-    pub recipient_limit: usize,
-}
-
-impl Settings {
-    /// How long a lane is throttled: as long as the shortest retry, so that the message that met the failure can be the probe.
-    fn throttle_pause(&self) -> Duration {
-        self.backoff.first_retry / 10 * 9
-    }
-}
-
-/// Where a message's file lies while it waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// `incoming/`: nobody has looked at it yet.
-    Incoming,
-    /// `active/`: left there by an earlier process, or just released.
-    Active,
-    /// `deferred/`: tried before. The time stands in the file's name.
-    Deferred(Timestamp),
-}
-
-/// A message's recipients for one lane, by number.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Share {
-    /// Where they go.
-    pub lane: Lane,
-    /// Who they are.
-    pub recipients: Vec<u32>,
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Bring this message into `active/` and read it; then say `loaded`, `postpone` or `forget`.
-    Load(QueueId, Source),
-    /// Hand this job to this worker.
-    Dispatch {
-        /// To whom.
-        worker: WorkerId,
-        /// Its number, to be repeated in `answered`.
-        job: JobId,
-        /// The message.
-        id: QueueId,
-        /// Where to.
-        lane: Lane,
-        /// For whom.
-        recipients: Vec<u32>,
-    },
-    /// These recipients are deferred without an attempt.
-    Suspend {
-        /// The message.
-        id: QueueId,
-        /// Who.
-        recipients: Vec<u32>,
-        /// Why.
-        reason: Status,
-    },
-    /// This worker need not go on with this job.
-    Cancel(WorkerId, JobId),
-    /// Every job of this attempt has ended; then say `defer` or `forget`.
-    Attempted(QueueId),
-}
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -315,70 +243,6 @@ impl Scheduler {
         self.destinations.end_pauses(now);
     }
 
-    /// A worker that can hold `capacity` jobs.
-    pub fn worker_came(&mut self, worker: WorkerId, transport: Transport, capacity: usize) {
-        self.workers.came(worker, transport, capacity);
-    }
-
-    /// A worker is gone: its jobs go to others, unless they have outlived several workers.
-    pub fn worker_went(&mut self, worker: WorkerId, now: Timestamp) {
-        // Given back last to first, so that they stand in their old order at the head of their lanes.
-        for number in self.workers.went(worker, now).into_iter().flatten().rev() {
-            let Some(job) = self.jobs.get_mut(&number) else { continue };
-            job.worker = None;
-            job.returns = job.returns.saturating_add(1);
-            if job.orphan {
-                let lane = job.lane;
-                self.jobs.remove(&number);
-                self.destinations.dropped(lane, now);
-            } else if job.returns > MAX_RETURNS {
-                let (lane, reason) = (
-                    job.lane,
-                    Status::local(EnhancedCode::new(4, 3, 0), "delivery agent ended before it answered"),
-                );
-                self.destinations.dropped(lane, now);
-                self.suspend(number, reason);
-            } else {
-                self.destinations.give_back(job.lane, number);
-            }
-        }
-    }
-
-    /// A worker answered a job. `failure` is what it came to when the destination could not be reached. Gives the message and the recipients
-    /// that the answer is about; `None` for a job that this worker does not hold. A message that was forgotten meanwhile is named all the same.
-    pub fn answered(
-        &mut self,
-        worker: WorkerId,
-        job: JobId,
-        failure: Option<Status>,
-        now: Timestamp,
-    ) -> Option<(QueueId, Vec<u32>)> {
-        if !self.workers.release(worker, job) {
-            return None;
-        }
-        let done = self.jobs.remove(&job)?;
-        if done.orphan {
-            self.destinations.dropped(done.lane, now);
-            return Some((done.id, done.recipients));
-        }
-        let until = now.after(self.settings.throttle_pause());
-        let failed = failure.is_some();
-        for stopped in self.destinations.answered(done.lane, failure, now) {
-            let reason = self.destinations.throttle(done.lane).map(|throttle| suspended(&throttle.reason));
-            if let Some(reason) = reason {
-                self.suspend_until(stopped, reason, until);
-            }
-        }
-        if let Some(active) = self.active.get_mut(&done.id) {
-            active.jobs.remove(&job);
-            if failed && self.destinations.throttle(done.lane).is_some() {
-                active.not_before = active.not_before.max(Some(until));
-            }
-        }
-        self.check_attempted(done.id);
-        Some((done.id, done.recipients))
-    }
-
     /// The next thing to do now; `None` when nothing is.
     pub fn next_action(&mut self, now: Timestamp) -> Option<Action> {
         self.expire(now);
@@ -419,30 +283,6 @@ impl Scheduler {
     /// Jobs in the hands of workers.
     pub fn in_hand(&self) -> usize {
         self.workers.in_hand()
-    }
-
-    fn dispatch(&mut self, now: Timestamp) -> Option<Action> {
-        for transport in TRANSPORTS {
-            let Some(worker) = self.workers.free(transport) else { continue };
-            while let Some((number, job)) = self.destinations.next_job(transport) {
-                // A job whose message was forgotten while it was queued.
-                let Some(entry) = self.jobs.get_mut(&job) else {
-                    self.destinations.dropped(number, now);
-                    continue;
-                };
-                let Some(lane) = self.destinations.lane(number).cloned() else { continue };
-                entry.worker = Some(worker);
-                self.workers.hold(worker, job);
-                return Some(Action::Dispatch {
-                    worker,
-                    job,
-                    id: entry.id,
-                    lane,
-                    recipients: entry.recipients.clone(),
-                });
-            }
-        }
-        None
     }
 
     /// New mail and deferred mail take turns while both wait.
@@ -506,36 +346,11 @@ impl Scheduler {
         })
     }
 
-    fn suspend_until(&mut self, job: JobId, reason: Status, until: Timestamp) {
-        if let Some(active) = self.jobs.get(&job).and_then(|entry| self.active.get_mut(&entry.id)) {
-            active.not_before = active.not_before.max(Some(until));
-        }
-        self.suspend(job, reason);
-    }
-
-    fn suspend(&mut self, job: JobId, reason: Status) {
-        let Some(entry) = self.jobs.remove(&job) else { return };
-        let Some(active) = self.active.get_mut(&entry.id) else { return };
-        active.jobs.remove(&job);
-        self.actions.push_back(Action::Suspend { id: entry.id, recipients: entry.recipients, reason });
-        self.check_attempted(entry.id);
-    }
-
     fn check_attempted(&mut self, id: QueueId) {
         if self.active.get(&id).is_some_and(|active| active.loaded.is_some() && active.jobs.is_empty()) {
             self.actions.push_back(Action::Attempted(id));
         }
     }
-}
-
-fn no_worker(transport: Transport) -> Status {
-    Status::local(EnhancedCode::new(4, 3, 0), format!("mail transport unavailable: {}", transport.name()))
-}
-
-fn suspended(reason: &Status) -> Status {
-    let mut status = Status::local(reason.code, format!("delivery temporarily suspended: {}", reason.text));
-    status.remote.clone_from(&reason.remote);
-    status
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Events in, actions out; then days of queue life in a simulation.
 
+use super::backoff::Backoff;
+use super::destinations::Lane;
 use super::*;
 use common::destination::{Destination, Nexthop};
+use common::status::{EnhancedCode, Status};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 

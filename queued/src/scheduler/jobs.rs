@@ -1,0 +1,129 @@
+//! Jobs: to whom they go, what becomes of them when a worker answers or dies, and which are deferred without an attempt.
+
+use super::destinations::JobId;
+use super::workers::TRANSPORTS;
+use super::{Action, Scheduler, WorkerId};
+use common::destination::Transport;
+use common::status::{EnhancedCode, Status};
+use common::time::Timestamp;
+use spool::id::QueueId;
+
+/// How often a job may come back from workers that died before it is deferred.
+const MAX_RETURNS: u8 = 2;
+
+impl Scheduler {
+    /// A worker that can hold `capacity` jobs.
+    pub fn worker_came(&mut self, worker: WorkerId, transport: Transport, capacity: usize) {
+        self.workers.came(worker, transport, capacity);
+    }
+
+    /// A worker is gone: its jobs go to others, unless they have outlived several workers.
+    pub fn worker_went(&mut self, worker: WorkerId, now: Timestamp) {
+        // Given back last to first, so that they stand in their old order at the head of their lanes.
+        for number in self.workers.went(worker, now).into_iter().flatten().rev() {
+            let Some(job) = self.jobs.get_mut(&number) else { continue };
+            job.worker = None;
+            job.returns = job.returns.saturating_add(1);
+            if job.orphan {
+                let lane = job.lane;
+                self.jobs.remove(&number);
+                self.destinations.dropped(lane, now);
+            } else if job.returns > MAX_RETURNS {
+                let (lane, reason) = (
+                    job.lane,
+                    Status::local(EnhancedCode::new(4, 3, 0), "delivery agent ended before it answered"),
+                );
+                self.destinations.dropped(lane, now);
+                self.suspend(number, reason);
+            } else {
+                self.destinations.give_back(job.lane, number);
+            }
+        }
+    }
+
+    /// A worker answered a job. `failure` is what it came to when the destination could not be reached. Gives the message and the recipients
+    /// that the answer is about; `None` for a job that this worker does not hold. A message that was forgotten meanwhile is named all the same.
+    pub fn answered(
+        &mut self,
+        worker: WorkerId,
+        job: JobId,
+        failure: Option<Status>,
+        now: Timestamp,
+    ) -> Option<(QueueId, Vec<u32>)> {
+        if !self.workers.release(worker, job) {
+            return None;
+        }
+        let done = self.jobs.remove(&job)?;
+        if done.orphan {
+            self.destinations.dropped(done.lane, now);
+            return Some((done.id, done.recipients));
+        }
+        let until = now.after(self.settings.throttle_pause());
+        let failed = failure.is_some();
+        for stopped in self.destinations.answered(done.lane, failure, now) {
+            let reason = self.destinations.throttle(done.lane).map(|throttle| suspended(&throttle.reason));
+            if let Some(reason) = reason {
+                self.suspend_until(stopped, reason, until);
+            }
+        }
+        if let Some(active) = self.active.get_mut(&done.id) {
+            active.jobs.remove(&job);
+            if failed && self.destinations.throttle(done.lane).is_some() {
+                active.not_before = active.not_before.max(Some(until));
+            }
+        }
+        self.check_attempted(done.id);
+        Some((done.id, done.recipients))
+    }
+
+    /// A job for a worker that has room.
+    pub(super) fn dispatch(&mut self, now: Timestamp) -> Option<Action> {
+        for transport in TRANSPORTS {
+            let Some(worker) = self.workers.free(transport) else { continue };
+            while let Some((number, job)) = self.destinations.next_job(transport) {
+                // A job whose message was forgotten while it was queued.
+                let Some(entry) = self.jobs.get_mut(&job) else {
+                    self.destinations.dropped(number, now);
+                    continue;
+                };
+                let Some(lane) = self.destinations.lane(number).cloned() else { continue };
+                entry.worker = Some(worker);
+                self.workers.hold(worker, job);
+                return Some(Action::Dispatch {
+                    worker,
+                    job,
+                    id: entry.id,
+                    lane,
+                    recipients: entry.recipients.clone(),
+                });
+            }
+        }
+        None
+    }
+
+    fn suspend_until(&mut self, job: JobId, reason: Status, until: Timestamp) {
+        if let Some(active) = self.jobs.get(&job).and_then(|entry| self.active.get_mut(&entry.id)) {
+            active.not_before = active.not_before.max(Some(until));
+        }
+        self.suspend(job, reason);
+    }
+
+    /// A job that nobody has in hand is deferred.
+    pub(super) fn suspend(&mut self, job: JobId, reason: Status) {
+        let Some(entry) = self.jobs.remove(&job) else { return };
+        let Some(active) = self.active.get_mut(&entry.id) else { return };
+        active.jobs.remove(&job);
+        self.actions.push_back(Action::Suspend { id: entry.id, recipients: entry.recipients, reason });
+        self.check_attempted(entry.id);
+    }
+}
+
+pub(super) fn no_worker(transport: Transport) -> Status {
+    Status::local(EnhancedCode::new(4, 3, 0), format!("mail transport unavailable: {}", transport.name()))
+}
+
+pub(super) fn suspended(reason: &Status) -> Status {
+    let mut status = Status::local(reason.code, format!("delivery temporarily suspended: {}", reason.text));
+    status.remote.clone_from(&reason.remote);
+    status
+}
