@@ -397,6 +397,11 @@ impl Client {
     fn go_ahead(&mut self, transaction: Transaction) {
         if transaction.any_accepted() {
             self.state = State::Content(transaction);
+        } else if transaction.taken_in_vain {
+            // The server refused MAIL and took recipients nevertheless: to them it would deliver the empty message below.
+            let otherwise = verdict::protocol_error(&self.peer, Phase::Data, "354 without a sender");
+            self.ended = Some(transaction.end(&Verdict::of(otherwise)));
+            self.shut();
         } else {
             // RFC 2920 3.1: DATA was accepted though no recipient was; an empty message ends it.
             self.output.extend_from_slice(b".\r\n");

@@ -218,6 +218,16 @@ fn rset_comes_after_a_failed_transaction() {
 }
 
 #[test]
+fn no_empty_message_goes_to_recipients_of_a_refused_sender() {
+    for (rcpt, dots) in [("503 5.5.1 no", 1), ("250 2.1.5 Ok", 0)] {
+        let script = [("MAIL", "550 5.7.1 no"), ("RCPT", rcpt)];
+        let outcome = run(&script, true, 3, &[order(&["a@x.example"])]);
+        assert!(outcome.results[0].starts_with("5.7.1 No"), "{:?}", outcome.results);
+        assert_eq!(outcome.commands.iter().filter(|c| *c == ".").count(), dots);
+    }
+}
+
+#[test]
 fn a_server_that_fails_rset_is_left() {
     let script = [("DATA", "451 4.3.0 no"), ("RSET", "500 what")];
     let outcome = run(&script, true, 3, &[order(&["a@x.example"]), order(&["b@x.example"])]);

@@ -45,6 +45,8 @@ pub(super) struct Transaction {
     recipients: Vec<Recipient>,
     /// Has the server replied to any of its commands?
     pub(super) answered: bool,
+    /// Did the server take a recipient after the transaction had failed?
+    pub(super) taken_in_vain: bool,
     /// Has content been sent that could be delivered?
     pub(super) content_sent: bool,
 }
@@ -52,13 +54,14 @@ pub(super) struct Transaction {
 impl Transaction {
     pub(super) fn new(order: Order) -> Self {
         let recipients = order.recipients.iter().map(|_| Recipient::Waiting).collect();
-        Self { order, recipients, answered: false, content_sent: false }
+        Self { order, recipients, answered: false, taken_in_vain: false, content_sent: false }
     }
 
     /// RCPT number `i` was taken.
     pub(super) fn accept(&mut self, i: usize) {
-        if let Some(recipient @ Recipient::Waiting) = self.recipients.get_mut(i) {
-            *recipient = Recipient::Accepted;
+        match self.recipients.get_mut(i) {
+            Some(recipient @ Recipient::Waiting) => *recipient = Recipient::Accepted,
+            _ => self.taken_in_vain = true,
         }
     }
 
