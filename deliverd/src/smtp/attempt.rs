@@ -1,7 +1,7 @@
 //! One job from its nexthop to a status for every recipient: an idle session if there is one, else host
 //! after host.
 //!
-//! A recipient that is only deferred is tried at the next host, within Postfix's limits ([`MAX_SESSIONS`],
+//! A recipient that is only deferred is tried at the next host, within Postfix's limits (`MAX_SESSIONS`,
 //! [`super::plan::MAX_ADDRESSES`]); whoever is delivered or failed is done. Recipients that did not fit
 //! into a transaction follow in another one. What may already have been taken (a connection lost after the
 //! end of data) is not sent to another host. Everything ends with the job's deadline.
@@ -110,7 +110,9 @@ impl Attempt<'_> {
                     context.pool.give(&self.job.nexthop, session);
                 }
                 Err(status) => {
-                    context.memory.failed(address);
+                    if !deadline.is_over() {
+                        context.memory.failed(address);
+                    }
                     self.note(&status, Some(relay));
                 }
             }

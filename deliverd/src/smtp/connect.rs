@@ -76,7 +76,8 @@ impl Dialer {
                 },
                 _ = deadline.passed() => {
                     for racer in &racers {
-                        self.failed(racer, &io::ErrorKind::TimedOut.into());
+                        self.memory.outrun(racer.candidate.address.ip(), racer.began.elapsed());
+                        self.note(racer, &io::ErrorKind::TimedOut.into());
                     }
                     return None;
                 }
@@ -118,6 +119,10 @@ impl Dialer {
         } else {
             self.memory.failed(racer.candidate.address.ip());
         }
+        self.note(racer, error);
+    }
+
+    fn note(&mut self, racer: &Racer, error: &io::Error) {
         let (peer, port) = (peer(&racer.candidate), racer.candidate.address.port());
         let text = format!("connect to {peer}:{port}: {}", words(error));
         self.failure = Some(Status::local(EnhancedCode::new(4, 4, 1), text));

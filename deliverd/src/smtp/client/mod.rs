@@ -10,6 +10,7 @@
 //! The driver's loop: take [`Client::next_action`], do it, tell the core ([`Client::receive`],
 //! [`Client::lost`], [`Client::content_sent`] …).
 
+mod action;
 mod capabilities;
 mod phase;
 mod reply;
@@ -17,6 +18,7 @@ mod transaction;
 mod transparency;
 mod verdict;
 
+pub use action::Action;
 pub use capabilities::Capabilities;
 pub use phase::Phase;
 pub use reply::{Reply, ReplyError, ReplyParser};
@@ -24,61 +26,11 @@ pub use transaction::{Ended, Order};
 pub use transparency::Transparency;
 pub use verdict::{Lost, Peer, Retry, Verdict};
 
+use action::Step;
 use common::address::Domain;
 use common::status::{Outcome, Status};
 use std::collections::VecDeque;
 use transaction::Transaction;
-
-/// What the driver does next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Write these octets.
-    Send(Vec<u8>),
-    /// Write the content through [`Transparency`], its end included, then call [`Client::content_sent`].
-    /// When content cannot be read: [`Client::content_failed`], and nothing more is written.
-    SendContent,
-    /// Read. The limit of the phase counts from the time [`Client::progress`] last changed.
-    Wait(Phase),
-    /// The session is open and idle: [`Client::begin`] or [`Client::quit`].
-    Ready,
-    /// A transaction is over; reported once.
-    Ended(Ended),
-    /// The session did not come about; reported once. The status is for all recipients if there is no other
-    /// host.
-    Refused(Status),
-    /// Close the connection.
-    Close,
-}
-
-/// A command that was sent or is to be sent, by what it waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Greeting,
-    Ehlo,
-    Helo,
-    Rset,
-    Mail,
-    Rcpt(usize),
-    Data,
-    EndOfData,
-    Quit,
-}
-
-impl Step {
-    fn phase(self) -> Phase {
-        match self {
-            Self::Greeting => Phase::Greeting,
-            Self::Ehlo => Phase::Ehlo,
-            Self::Helo => Phase::Helo,
-            Self::Rset => Phase::Rset,
-            Self::Mail => Phase::Mail,
-            Self::Rcpt(_) => Phase::Rcpt,
-            Self::Data => Phase::Data,
-            Self::EndOfData => Phase::EndOfData,
-            Self::Quit => Phase::Quit,
-        }
-    }
-}
 
 #[derive(Debug)]
 enum State {

@@ -17,7 +17,7 @@ pub const MAX_LINES: usize = 100;
 /// Most octets in a reply, line ends counted.
 pub const MAX_REPLY: usize = 32 * 1024;
 
-/// One whole reply: a code from 200 to 599 and 1 to [`MAX_LINES`] texts, raw as received, without line ends.
+/// One whole reply: a code from 200 to 599 and 1 to `MAX_LINES` texts, raw as received, without line ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     code: u16,
@@ -50,7 +50,7 @@ impl Reply {
 }
 
 impl fmt::Display for Reply {
-    /// In one printable line, as Postfix writes it: `550-5.7.1 no 550 5.7.1 go away`. At most [`MAX_REPLY`]
+    /// In one printable line, as Postfix writes it: `550-5.7.1 no 550 5.7.1 go away`. At most `MAX_REPLY`
     /// octets, longer ones are cut.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let last = self.lines.len().saturating_sub(1);
@@ -76,10 +76,10 @@ pub enum ReplyError {
     /// A line with another code than the first; that line.
     #[error("reply with two codes: {0}")]
     TwoCodes(String),
-    /// A line over [`MAX_LINE`].
+    /// A line over `MAX_LINE`.
     #[error("reply line too long")]
     LineTooLong,
-    /// More than [`MAX_LINES`] lines or [`MAX_REPLY`] octets.
+    /// More than `MAX_LINES` lines or `MAX_REPLY` octets.
     #[error("reply too long")]
     TooLong,
 }

@@ -1,0 +1,57 @@
+//! What the core tells its driver, and the commands it works through.
+
+use super::phase::Phase;
+use super::transaction::Ended;
+use common::status::Status;
+
+/// What the driver does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Write these octets.
+    Send(Vec<u8>),
+    /// Write the content through [`super::Transparency`], its end included, then call [`super::Client::content_sent`].
+    /// When content cannot be read: [`super::Client::content_failed`], and nothing more is written.
+    SendContent,
+    /// Read. The limit of the phase counts from the time [`super::Client::progress`] last changed.
+    Wait(Phase),
+    /// The session is open and idle: [`super::Client::begin`] or [`super::Client::quit`].
+    Ready,
+    /// A transaction is over; reported once.
+    Ended(Ended),
+    /// The session did not come about; reported once. The status is for all recipients if there is no other
+    /// host.
+    Refused(Status),
+    /// Close the connection.
+    Close,
+}
+
+/// A command that was sent or is to be sent, by what it waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Greeting,
+    Ehlo,
+    Helo,
+    Rset,
+    Mail,
+    Rcpt(usize),
+    Data,
+    EndOfData,
+    Quit,
+}
+
+impl Step {
+    /// What is waited for.
+    pub(super) fn phase(self) -> Phase {
+        match self {
+            Self::Greeting => Phase::Greeting,
+            Self::Ehlo => Phase::Ehlo,
+            Self::Helo => Phase::Helo,
+            Self::Rset => Phase::Rset,
+            Self::Mail => Phase::Mail,
+            Self::Rcpt(_) => Phase::Rcpt,
+            Self::Data => Phase::Data,
+            Self::EndOfData => Phase::EndOfData,
+            Self::Quit => Phase::Quit,
+        }
+    }
+}
