@@ -129,7 +129,8 @@ pub fn queue_id(reply: &str) -> String {
     id.to_owned()
 }
 
-/// Content with transparency (RFC 5321 4.5.2) and end of data. Content that does not end with a line end gets one.
+/// Content with transparency (RFC 5321 4.5.2) and end of data. Content that does not end with a line end gets
+/// one.
 pub fn stuffed(content: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(content.len() + 16);
     let mut start = true;

@@ -1,4 +1,5 @@
-//! Messages: CPython's e-mail test corpus, and made ones for what it lacks. All with CRLF line ends, and a CRLF at the end.
+//! Messages: CPython's e-mail test corpus, and made ones for what it lacks. All with CRLF line ends, and a
+//! CRLF at the end.
 
 use crate::tools::python_corpus;
 

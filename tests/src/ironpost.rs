@@ -109,10 +109,11 @@ impl Ironpost {
         self.supervisor.as_ref().expect("not running").pid()
     }
 
-    /// The daemon whose command line has all of `words`: `["smtpd"]`, `["deliverd", "local"]`. Waits until there is one.
+    /// The daemon whose command line has all of `words`: `["smtpd"]`, `["deliverd", "local"]`. Waits until
+    /// there is one.
     pub fn daemon(&self, words: &[&str]) -> Pid {
         let supervisor = self.supervisor();
-        self.log.wait_for(&format!("a process {words:?}"), |_| {
+        self.log.wait_until(&format!("a process {words:?}"), || {
             let family = children(supervisor);
             family.iter().find(|(_, line)| is_daemon(line, words)).map(|(pid, _)| *pid)
         })
@@ -123,7 +124,7 @@ impl Ironpost {
         let old = self.daemon(words);
         kill(old, Signal::SIGKILL).unwrap();
         let supervisor = self.supervisor();
-        self.log.wait_for(&format!("a new process {words:?}"), |_| {
+        self.log.wait_until(&format!("a new process {words:?}"), || {
             let family = children(supervisor);
             family.iter().find(|(pid, line)| *pid != old && is_daemon(line, words)).map(|_| ())
         });
@@ -188,7 +189,7 @@ impl Ironpost {
     /// Waits until a user's Maildir holds `count` messages, and gives them.
     pub fn wait_mail(&self, user: &str, count: usize) -> Vec<Mail> {
         let folder = self.path().join("mail").join(user).join("new");
-        self.log.wait_for(&format!("{count} messages for {user}"), |_| {
+        self.log.wait_until(&format!("{count} messages for {user}"), || {
             let found = fs::read_dir(&folder).map(Iterator::count).unwrap_or_default();
             (found >= count).then_some(())
         });
@@ -232,7 +233,7 @@ impl Ironpost {
 
     /// Waits until the queue is empty.
     pub fn wait_empty(&self) {
-        self.log.wait_for("an empty queue", |_| self.files_in_spool().is_empty().then_some(()));
+        self.log.wait_until("an empty queue", || self.files_in_spool().is_empty().then_some(()));
     }
 
     /// All queue files, in whatever queue.

@@ -1,6 +1,7 @@
 //! Lines of text that a process writes, kept and waited for: the events that the tests are driven by.
 //!
-//! Any number of threads may feed and read one [`Lines`]. It never forgets a line, so a wait cannot miss an event that came early.
+//! Any number of threads may feed and read one [`Lines`]. It never forgets a line, so a wait cannot miss an
+//! event that came early.
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex};
@@ -79,7 +80,23 @@ impl Lines {
         });
     }
 
-    /// Waits until `find` makes something of all lines so far; it is asked anew whenever one comes, and now and then without.
+    /// Waits until `find` makes something of the world; it is asked anew whenever a line comes, and now and then without.
+    pub fn wait_until<T>(&self, what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+        let end = Instant::now() + *DEADLINE;
+        loop {
+            let mark = self.mark();
+            if let Some(found) = find() {
+                return found;
+            }
+            assert!(Instant::now() < end, "waited in vain for: {what}");
+            let lines = self.inner.0.lock().unwrap();
+            if lines.len() == mark {
+                drop(self.inner.1.wait_timeout(lines, Duration::from_millis(50)).unwrap());
+            }
+        }
+    }
+
+    /// Waits until `find` makes something of all lines so far; it is asked anew whenever one comes. It must not use the list itself.
     pub fn wait_for<T>(&self, what: &str, mut find: impl FnMut(&[String]) -> Option<T>) -> T {
         let end = Instant::now() + *DEADLINE;
         let mut lines = self.inner.0.lock().unwrap();
@@ -89,12 +106,11 @@ impl Lines {
             }
             let now = Instant::now();
             if now >= end {
-                let tail = lines.iter().rev().take(40).rev().cloned().collect::<Vec<_>>().join("\n");
+                let tail = lines.iter().rev().take(10).rev().cloned().collect::<Vec<_>>().join("\n");
                 drop(lines);
                 panic!("waited in vain for: {what}\nthe last lines were:\n{tail}");
             }
-            // The time-out serves those who look at something else than the lines, such as a folder.
-            let pause = (end - now).min(Duration::from_millis(100));
+            let pause = (end - now).min(Duration::from_secs(1));
             lines = self.inner.1.wait_timeout(lines, pause).unwrap().0;
         }
     }

@@ -12,7 +12,8 @@ pub struct Mail {
     pub bytes: Vec<u8>,
 }
 
-/// The messages in the `new` and `cur` folders of a Maildir, in the order of their names. None when there is no such folder.
+/// The messages in the `new` and `cur` folders of a Maildir, in the order of their names. None when there is
+/// no such folder.
 pub fn maildir(folder: &Path) -> Vec<Mail> {
     let mut found = Vec::new();
     for part in ["new", "cur"] {
@@ -31,7 +32,8 @@ impl Mail {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
-    /// The first four header fields: what Ironpost adds on top, folded lines joined by LF, and the rest as it was sent.
+    /// The first four header fields: what Ironpost adds on top, folded lines joined by LF, and the rest as it
+    /// was sent.
     pub fn parts(&self) -> (Vec<String>, &[u8]) {
         split_header(&self.bytes, 4)
     }
@@ -41,7 +43,8 @@ impl Mail {
         header(&self.bytes, name)
     }
 
-    /// Asserts that the message is `content` (CRLF) under the four fields of a mailbox, with LF line ends, byte for byte.
+    /// Asserts that the message is `content` (CRLF) under the four fields of a mailbox, with LF line ends,
+    /// byte for byte.
     #[track_caller]
     pub fn assert_content(&self, content: &[u8]) {
         let (fields, rest) = self.parts();

@@ -1,7 +1,7 @@
 //! An Ironpost's configuration and folder, before it is started.
 //!
-//! What a test does not set is set so that nothing outside the temporary folder and the loopback interface is touched: kernel-chosen
-//! port, no name server, mailboxes and users in files.
+//! What a test does not set is set so that nothing outside the temporary folder and the loopback interface is
+//! touched: kernel-chosen port, no name server, mailboxes and users in files.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

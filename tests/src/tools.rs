@@ -1,4 +1,5 @@
-//! Where the programs are that the tests run: our own, the installed ones, and those that `tests/tools.sh` unpacked.
+//! Where the programs are that the tests run: our own, the installed ones, and those that `tests/tools.sh`
+//! unpacked.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -177,7 +177,8 @@ impl FailingDns {
                     }
                     questions.fetch_add(1, Ordering::SeqCst);
                     if answer {
-                        // The question sent back, with QR and RCODE 2 (RFC 1035 4.1.1), and only the question in it.
+                        // The question sent back, with QR and RCODE 2 (RFC 1035 4.1.1), and only the question
+                        // in it.
                         packet[2] |= 0x80;
                         packet[3] = packet[3] & 0xf0 | 2;
                         packet[6..12].fill(0);

@@ -1,4 +1,5 @@
-//! The servers on the other side: real ones (Postfix and its smtp-sink, dnsmasq), and scripted ones for what no real one does.
+//! The servers on the other side: real ones (Postfix and its smtp-sink, dnsmasq), and scripted ones for what
+//! no real one does.
 
 pub mod dns;
 pub mod postfix;

@@ -1,4 +1,5 @@
-//! A real Postfix as the next host: the unpacked one, with a configuration and a queue of its own, delivering into a Maildir.
+//! A real Postfix as the next host: the unpacked one, with a configuration and a queue of its own, delivering
+//! into a Maildir.
 //!
 //! Its master insists on root; tests that use it are skipped for everyone else.
 
@@ -64,9 +65,9 @@ impl Postfix {
     /// Waits until it has delivered `count` messages.
     pub fn wait_mail(&self, count: usize) -> Vec<Mail> {
         let log = self.folder.path().join("log");
-        Lines::default().wait_for(
+        Lines::default().wait_until(
             &format!("{count} messages in Postfix, whose log is {}", log.display()),
-            |_| {
+            || {
                 let found = self.mail();
                 (found.len() >= count).then_some(found)
             },
@@ -127,6 +128,7 @@ virtual_alias_maps =
 local_recipient_maps =
 alias_maps =
 alias_database =
+local_header_rewrite_clients =
 smtpd_peername_lookup = no
 ",
         folder.display(),

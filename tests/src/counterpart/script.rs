@@ -1,6 +1,8 @@
-//! An SMTP server that follows a script: it refuses, stalls, hangs up and remembers, as a table of rules tells it.
+//! An SMTP server that follows a script: it refuses, stalls, hangs up and remembers, as a table of rules
+//! tells it.
 //!
-//! One thread a connection. What no rule is about gets a good reply. Every command and every message is kept, byte for byte.
+//! One thread a connection. What no rule is about gets a good reply. Every command and every message is kept,
+//! byte for byte.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -50,7 +52,8 @@ impl Script {
         }
     }
 
-    /// Always do `act` at `event`: `CONNECT`, `.` (end of data), or the beginning of a command line in upper case.
+    /// Always do `act` at `event`: `CONNECT`, `.` (end of data), or the beginning of a command line in upper
+    /// case.
     pub fn on(self, event: &'static str, act: Act) -> Self {
         self.times(usize::MAX, event, "", act)
     }
@@ -315,7 +318,8 @@ impl Session<'_> {
                 }
                 ("DATA", true) => {
                     let Some(content) = self.content()? else { return Ok(()) };
-                    // What is accepted is kept before the reply goes out, so that who sees the reply can see the message.
+                    // What is accepted is kept before the reply goes out, so that who sees the reply can see
+                    // the message.
                     let taken = Taken {
                         connection: self.number,
                         mail: std::mem::take(&mut mail),

@@ -11,7 +11,8 @@ fn ironpost(args: &[&str], config: &Path) -> Output {
     run(Command::new(binary("ironpost")).args(args).arg("-c").arg(config), b"")
 }
 
-/// The folder of bad configurations. The first line of each says in which line the mistake is, and a word of the message.
+/// The folder of bad configurations. The first line of each says in which line the mistake is, and a word of
+/// the message.
 fn bad() -> Vec<std::path::PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/bad-config");
     let mut found: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -138,7 +139,7 @@ fn reload_with_a_broken_file_keeps_the_old_one() {
     // Mended, and with another limit.
     std::fs::write(ironpost.config(), good.replace("[log]", "[smtpd]\nrecipient_limit = 1\n[log]")).unwrap();
     ironpost.signal(nix::sys::signal::Signal::SIGHUP);
-    ironpost.log.wait_for("the new limit", |_| {
+    ironpost.log.wait_until("the new limit", || {
         let mut client = ironpost.connect();
         client.hello();
         client.expect("MAIL FROM:<a@client.test>", "250");

@@ -1,4 +1,5 @@
-//! Content arrives byte for byte: in a Maildir, at a scripted next host that keeps every byte, and at Postfix's smtp-sink.
+//! Content arrives byte for byte: in a Maildir, at a scripted next host that keeps every byte, and at
+//! Postfix's smtp-sink.
 
 use std::collections::HashMap;
 
@@ -91,19 +92,43 @@ fn content_cut_into_single_bytes_arrives_the_same() {
 }
 
 #[test]
-fn whole_session_in_one_packet_is_taken() {
+fn pipelined_groups_are_taken() {
+    // RFC 2920 3.1: DATA ends a group; content and the next group may come together.
     let ironpost = Setup::new().start();
     let mut client = ironpost.connect();
+    let group = |user: &str| {
+        format!("MAIL FROM:<a@client.test>\r\nRCPT TO:<{user}@example.test>\r\nRCPT TO:<x@[bad>\r\nDATA\r\n")
+    };
+    let mut expect = |sent: String, codes: &[&str]| {
+        client.send(sent.as_bytes());
+        let replies: Vec<_> = codes.iter().map(|_| client.reply()).collect();
+        let found: Vec<_> = replies.iter().map(|reply| reply.get(..3).unwrap_or("none")).collect();
+        assert_eq!(found, codes, "{sent:?}: {replies:?}");
+    };
+    expect("EHLO client.test\r\n".to_owned() + &group("alice"), &["250", "250", "250", "501", "354"]);
+    let first = "Subject: one\r\n\r\n1\r\n.\r\n".to_owned() + &group("bob");
+    expect(first, &["250", "250", "250", "501", "354"]);
+    expect("Subject: two\r\n\r\n2\r\n.\r\nQUIT\r\n".to_owned(), &["250", "221"]);
+    ironpost.wait_mail("alice", 1)[0].assert_content(b"Subject: one\r\n\r\n1\r\n");
+    ironpost.wait_mail("bob", 1)[0].assert_content(b"Subject: two\r\n\r\n2\r\n");
+}
+
+#[test]
+fn content_before_the_go_ahead_is_no_mail() {
+    // RFC 2920 3.1: who does not wait for 354 is no mail client.
+    let ironpost = Setup::new().start();
+    let mut client = ironpost.connect();
+    client.hello();
     client.send(
-        b"EHLO client.test\r\nMAIL FROM:<a@client.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\n\
-          Subject: all\r\n\r\nat once\r\n.\r\nMAIL FROM:<a@client.test>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\n\
-          Subject: two\r\n\r\nagain\r\n.\r\nQUIT\r\n",
+        b"MAIL FROM:<a@client.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\n",
     );
-    let replies: Vec<_> = (0..9).map(|_| client.reply()[..3].to_owned()).collect();
-    assert_eq!(replies, ["250", "250", "250", "354", "250", "250", "250", "354", "250"]);
-    assert_eq!(client.reply(), "221 2.0.0 Bye");
-    ironpost.wait_mail("alice", 1)[0].assert_content(b"Subject: all\r\n\r\nat once\r\n");
-    ironpost.wait_mail("bob", 1)[0].assert_content(b"Subject: two\r\n\r\nagain\r\n");
+    let replies: Vec<_> = (0..3).map(|_| client.reply()).collect();
+    assert!(replies[0].starts_with("250 ") && replies[1].starts_with("250 "), "{replies:?}");
+    assert!(replies[2].starts_with('5') || replies[2].starts_with("421 "), "{replies:?}");
+    let id = ironpost.send("a@client.test", &["bob@example.test"], b"Subject: x\r\n\r\nx\r\n");
+    ironpost.wait_removed(&id);
+    ironpost.wait_empty();
+    assert!(ironpost.mail("alice").is_empty());
 }
 
 #[test]

@@ -80,7 +80,8 @@ fn dnsmasq_answers_and_fails_as_told() {
     assert_eq!(dns.questions("MX", "relay.test"), 1);
 }
 
-/// Asks a name server one question (RFC 1035 4.1): response code and number of answers, none after half a second.
+/// Asks a name server one question (RFC 1035 4.1): response code and number of answers, none after half a
+/// second.
 fn ask(server: std::net::SocketAddr, name: &str, kind: u8) -> Option<(u8, u8)> {
     let mut packet = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {

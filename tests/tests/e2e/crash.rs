@@ -1,4 +1,5 @@
-//! Nothing acknowledged is lost: daemons killed with -9 under load, all of it killed at once, restarts with a full queue.
+//! Nothing acknowledged is lost: daemons killed with -9 under load, all of it killed at once, restarts with a
+//! full queue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -14,7 +15,8 @@ use ironpost_tests::mailbox::header;
 use ironpost_tests::net::{free_port, own_address};
 use ironpost_tests::setup::Setup;
 
-/// Clients that send numbered messages to alice and to a remote address until told to stop, whatever happens to the server.
+/// Clients that send numbered messages to alice and to a remote address until told to stop, whatever happens
+/// to the server.
 struct Load {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<Mutex<BTreeSet<String>>>,
@@ -51,7 +53,7 @@ impl Load {
     fn wait(&self, count: usize, ironpost: &Ironpost) {
         ironpost
             .log
-            .wait_for(&format!("{count} acknowledged messages"), |_| (self.count() >= count).then_some(()));
+            .wait_until(&format!("{count} acknowledged messages"), || (self.count() >= count).then_some(()));
     }
 
     fn finish(self) -> BTreeSet<String> {
@@ -261,7 +263,7 @@ fn queue_file_that_cannot_be_read_stops_nothing_else() {
     ironpost.start();
     server.wait(2);
     let corrupt = ironpost.spool().join("corrupt");
-    ironpost.log.wait_for("four files in corrupt/", |_| {
+    ironpost.log.wait_until("four files in corrupt/", || {
         let count = std::fs::read_dir(&corrupt).map(Iterator::count).unwrap_or_default();
         (count >= 4).then_some(())
     });
@@ -290,7 +292,7 @@ fn damaged_content_is_not_delivered() {
     let server = Server::start_at(address, port, Script::new());
     ironpost.start();
     let corrupt = ironpost.spool().join("corrupt");
-    ironpost.log.wait_for("the file in corrupt/", |_| {
+    ironpost.log.wait_until("the file in corrupt/", || {
         let count = std::fs::read_dir(&corrupt).map(Iterator::count).unwrap_or_default();
         (count == 1).then_some(())
     });

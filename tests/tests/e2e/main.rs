@@ -1,7 +1,7 @@
 //! Ironpost end to end: the real binaries with real clients, real servers, and scripted ones for bad days.
 //!
-//! One module a subject. `tests/tools.sh` installs what they need. A test that needs root says so in one line and does
-//! nothing when it is not.
+//! One module a subject. `tests/tools.sh` installs what they need. A test that needs root says so in one line
+//! and does nothing when it is not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod config;

@@ -1,4 +1,5 @@
-//! Who may do what, looked at from inside: identities of running daemons, and what those identities can reach.
+//! Who may do what, looked at from inside: identities of running daemons, and what those identities can
+//! reach.
 //!
 //! Only when the tests run as root: otherwise everything runs as one user, and there is nothing to see.
 

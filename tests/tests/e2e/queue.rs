@@ -1,4 +1,5 @@
-//! The queue in an admin's hands, and local submission: `ironpost queue`, `mailq`, `sendmail`; also while the daemons are down.
+//! The queue in an admin's hands, and local submission: `ironpost queue`, `mailq`, `sendmail`; also while the
+//! daemons are down.
 
 use ironpost_tests::corpus::short;
 use ironpost_tests::counterpart::script::{Act, Script, Server};
@@ -31,7 +32,7 @@ fn list_as_json_has_the_keys_of_postqueue() {
     let (ironpost, _) = with_a_dead_end();
     let id = defer(&ironpost, "alice@example.test", &["u@remote.test", "v@remote.test"], &short("listed"));
     // The move to deferred/ follows the log line.
-    let entry = ironpost.log.wait_for("the message in the deferred queue", |_| {
+    let entry = ironpost.log.wait_until("the message in the deferred queue", || {
         ironpost.queue().into_iter().find(|entry| entry["queue_name"] == "deferred")
     });
     assert_eq!(entry["queue_id"], id.as_str());
@@ -149,7 +150,7 @@ fn delete_deletes_what_is_named_and_nothing_else() {
         .collect();
     let output = ironpost.ironpost(&["queue", "delete", &ids[0]]).ok();
     assert!(output.text().contains('1'), "{}", output.text());
-    ironpost.log.wait_for("one less", |_| (ironpost.files_in_spool().len() == 3).then_some(()));
+    ironpost.log.wait_until("one less", || (ironpost.files_in_spool().len() == 3).then_some(()));
     // It is gone for good, also over a restart.
     ironpost.restart();
     let left: Vec<_> =

@@ -1,4 +1,5 @@
-//! What the next host answers, recipient by recipient, and what comes of it. Hostile and broken next hosts too.
+//! What the next host answers, recipient by recipient, and what comes of it. Hostile and broken next hosts
+//! too.
 
 use ironpost_tests::corpus::{plain, short};
 use ironpost_tests::counterpart::script::{Act, Script, Server};

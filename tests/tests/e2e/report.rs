@@ -31,8 +31,8 @@ pub fn parse(message: &[u8]) -> Value {
     serde_json::from_slice(&run(&mut command, message).ok().out).unwrap()
 }
 
-/// Asserts that a message is a well-formed report (RFC 3462, RFC 3464) about exactly these recipients, each with the status given,
-/// and gives it for more.
+/// Asserts that a message is a well-formed report (RFC 3462, RFC 3464) about exactly these recipients, each
+/// with the status given, and gives it for more.
 #[track_caller]
 pub fn assert_failed(message: &[u8], recipients: &[(&str, &str)]) -> Value {
     let report = parse(message);

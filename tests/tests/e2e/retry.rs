@@ -166,7 +166,8 @@ fn old_mail_is_given_up() {
 
 #[test]
 fn unknown_local_user_at_delivery_bounces() {
-    // Accepted while the user was there, gone at delivery: a message in the queue when the users file changes.
+    // Accepted while the user was there, gone at delivery: a message in the queue when the users file
+    // changes.
     let mut ironpost = Setup::new().file("users", "alice\nbob\n").start();
     ironpost.stop();
     let mut sendmail =

@@ -83,7 +83,7 @@ fn changed_table_is_read_anew() {
     std::fs::write(ironpost.path().join("transport"), table(&two)).unwrap();
     ironpost.signal(nix::sys::signal::Signal::SIGHUP);
     // The reload is not awaited: mail sent until it has happened goes the old way.
-    ironpost.log.wait_for("mail on the new way", |_| {
+    ironpost.log.wait_until("mail on the new way", || {
         let id = ironpost.send("alice@example.test", &["u@a.test"], &short("x"));
         ironpost.wait_removed(&id);
         (!two.taken().is_empty()).then_some(())

@@ -189,7 +189,8 @@ fn over_long_lines_end_nothing() {
     client.expect("NOOP", "250 2.0.0 Ok");
     let long = format!("{}@example.test", "x".repeat(400));
     client.expect(&format!("MAIL FROM:<{long}>"), "501 5.");
-    // 254 octets within the brackets are a path of 256, as RFC 5321 4.5.3.1.3 allows. Long local-parts are taken.
+    // 254 octets within the brackets are a path of 256, as RFC 5321 4.5.3.1.3 allows. Long local-parts are
+    // taken.
     let vers = format!("bounce-{}@client.test", "v".repeat(120));
     client.expect(&format!("MAIL FROM:<{vers}>"), "250 2.1.0 Ok");
     client.expect("RCPT TO:<alice@example.test>", "250");
@@ -316,7 +317,7 @@ fn strangers_have_a_connection_limit() {
     assert!(refused.greeting.starts_with("421 4."), "{}", refused.greeting);
     // Another address is another client.
     clients.pop().unwrap().quit();
-    ironpost.log.wait_for("a free place", |_| ironpost.connect().greeting.starts_with("220 ").then_some(()));
+    ironpost.log.wait_until("a free place", || ironpost.connect().greeting.starts_with("220 ").then_some(()));
 }
 
 #[test]
@@ -333,7 +334,7 @@ fn connections_in_all_are_limited() {
     }
     drop(stream);
     drop(clients);
-    ironpost.log.wait_for("a free place", |_| ironpost.connect().greeting.starts_with("220 ").then_some(()));
+    ironpost.log.wait_until("a free place", || ironpost.connect().greeting.starts_with("220 ").then_some(()));
 }
 
 #[test]
