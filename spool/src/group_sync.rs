@@ -4,14 +4,15 @@
 //! ended. One caller at a time does the sync; whoever comes meanwhile waits for the next one, which then covers all of them.
 //! A sync that fails fails for everyone whom it would have covered: nobody is told "stable" on the strength of a later success.
 
-use std::fs::File;
+use crate::storage::{Folder, Storage};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 /// Shares the syncs of one folder among threads.
 #[derive(Debug)]
 pub struct GroupSync {
-    folder: File,
+    storage: Arc<dyn Storage>,
+    folder: Arc<Folder>,
     state: Mutex<State>,
     turn: Condvar,
 }
@@ -29,13 +30,13 @@ type Round = OnceLock<Option<(io::ErrorKind, String)>>;
 
 impl GroupSync {
     /// Syncs this folder.
-    pub fn new(folder: File) -> Self {
-        Self { folder, state: Mutex::default(), turn: Condvar::new() }
+    pub fn new(storage: Arc<dyn Storage>, folder: Arc<Folder>) -> Self {
+        Self { storage, folder, state: Mutex::default(), turn: Condvar::new() }
     }
 
     /// Returns when everything done to the folder before this call is on stable storage.
     pub fn sync(&self) -> io::Result<()> {
-        self.sync_with(|| self.folder.sync_all())
+        self.sync_with(|| self.storage.sync_folder(&self.folder))
     }
 
     fn sync_with(&self, sync: impl Fn() -> io::Result<()>) -> io::Result<()> {
@@ -72,7 +73,10 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     fn group() -> GroupSync {
-        GroupSync::new(File::open("/").unwrap())
+        GroupSync::new(
+            crate::storage::Disk::shared(),
+            Arc::new(Folder::open(std::path::Path::new("/")).unwrap()),
+        )
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use crate::envelope::Recipient;
 use crate::id::QueueId;
+use crate::storage::Storage;
 use common::codec;
 use common::status::Status;
 use common::time::Timestamp;
@@ -77,7 +78,13 @@ impl Journal {
     }
 
     /// Appends, and with `sync` returns only when the entries are on stable storage. After an error the journal ends where it did.
-    pub fn append(&mut self, file: &File, entries: &[Entry], sync: bool) -> io::Result<()> {
+    pub fn append(
+        &mut self,
+        storage: &dyn Storage,
+        file: &File,
+        entries: &[Entry],
+        sync: bool,
+    ) -> io::Result<()> {
         let mut bytes = Vec::new();
         for entry in entries {
             let payload = codec::encode(entry).map_err(io::Error::other)?;
@@ -90,11 +97,11 @@ impl Journal {
         }
         // What is left of a torn frame must not be read as the continuation of ours.
         if file.metadata()?.len() > self.end {
-            file.set_len(self.end)?;
+            storage.truncate(file, self.end)?;
         }
-        file.write_all_at(&bytes, self.end)?;
+        storage.write_at(file, &bytes, self.end)?;
         if sync {
-            file.sync_data()?;
+            storage.sync_file(file)?;
         }
         self.end += bytes.len() as u64;
         Ok(())
@@ -126,6 +133,7 @@ fn first_frame(bytes: &[u8]) -> Option<(Entry, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::Disk;
     use common::status::EnhancedCode;
 
     fn entries() -> Vec<Entry> {
@@ -145,16 +153,16 @@ mod tests {
         file.write_all_at(b"0123456789", 0).unwrap();
         let (mut journal, none) = Journal::read(&file, 10).unwrap();
         assert!(none.is_empty());
-        journal.append(&file, &all[..2], true).unwrap();
+        journal.append(&Disk, &file, &all[..2], true).unwrap();
         let whole = file.metadata().unwrap().len();
         let (mut journal, _) = Journal::read(&file, 10).unwrap();
-        journal.append(&file, &all[2..], false).unwrap();
+        journal.append(&Disk, &file, &all[2..], false).unwrap();
         let full = file.metadata().unwrap().len();
         for cut in whole..full {
             file.set_len(cut).unwrap();
             let (mut journal, read) = Journal::read(&file, 10).unwrap();
             assert_eq!(read, all[..2], "cut at {cut}");
-            journal.append(&file, &all[2..], false).unwrap();
+            journal.append(&Disk, &file, &all[2..], false).unwrap();
             assert_eq!(Journal::read(&file, 10).unwrap().1, all);
         }
     }
@@ -163,7 +171,7 @@ mod tests {
     fn a_damaged_frame_ends_the_journal() {
         let file = tempfile::tempfile().unwrap();
         let (mut journal, _) = Journal::read(&file, 0).unwrap();
-        journal.append(&file, &entries(), false).unwrap();
+        journal.append(&Disk, &file, &entries(), false).unwrap();
         let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
         file.read_exact_at(&mut bytes, 0).unwrap();
         for i in 0..bytes.len() {

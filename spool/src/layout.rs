@@ -11,6 +11,7 @@
 //! Started by anyone else, all of it belongs to that user with mode 0700 (`public/` included).
 
 use crate::id::{QueueId, folders};
+use crate::storage::{Disk, Storage};
 use common::identity::{Identities, is_root};
 use common::time::Timestamp;
 use nix::unistd::{Gid, Uid};
@@ -19,6 +20,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The queues, with Postfix's meanings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,15 +63,26 @@ impl Queue {
 }
 
 /// The spool directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Spool {
     root: PathBuf,
+    storage: Arc<dyn Storage>,
 }
 
 impl Spool {
     /// The spool at this path, which need not exist yet.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self::on(root, Disk::shared())
+    }
+
+    /// The same, changed through another [`Storage`].
+    pub fn on(root: &Path, storage: Arc<dyn Storage>) -> Self {
+        Self { root: root.to_owned(), storage }
+    }
+
+    /// What changes the files in it.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
     }
 
     /// The spool directory itself.
@@ -177,12 +190,7 @@ pub fn prepare(spool: &Spool, ids: &Identities) -> io::Result<()> {
 /// Makes the sub-folders of `deferred/` on demand, when a message is first deferred into one.
 pub fn make_deferred_folder(spool: &Spool, id: QueueId) -> io::Result<()> {
     let path = spool.directory(Queue::Deferred).join(id.folder());
-    match fs::create_dir(&path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(named(error, "cannot create", &path))
-        }
-        _ => mode(&path, 0o700),
-    }
+    spool.storage.make_folder(&path).map_err(|e| named(e, "cannot create", &path))
 }
 
 /// All sub-folders of `deferred/` that may exist.

@@ -30,5 +30,6 @@ pub mod listing;
 pub mod prologue;
 pub mod queue_file;
 pub mod scan;
+pub mod storage;
 pub mod watch;
 pub mod writer;

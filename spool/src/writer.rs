@@ -10,13 +10,12 @@ use crate::facts::FactsBuilder;
 use crate::group_sync::GroupSync;
 use crate::id::QueueId;
 use crate::prologue::{PROLOGUE, Prologue};
+use crate::storage::{Disk, Folder, Storage};
 use common::codec;
 use common::time::Timestamp;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat, unlinkat};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,7 +25,8 @@ pub const IN_MEMORY: usize = 64 * 1024;
 /// Adds messages to one folder. One for a process: its threads share the folder's syncs.
 #[derive(Debug, Clone)]
 pub struct Spooler {
-    folder: Arc<File>,
+    storage: Arc<dyn Storage>,
+    folder: Arc<Folder>,
     /// Absent where the folder may be added to but not read: a descriptor for syncing it cannot be had there.
     group: Option<Arc<GroupSync>>,
     mode: u32,
@@ -38,38 +38,26 @@ impl Spooler {
     /// With read permission (smtpd opens it while it still is root) commits share folder syncs; with write and search permission alone (`sendmail`)
     /// each commit syncs the whole file system, which is slower and just as safe.
     pub fn open(folder: &Path, mode: u32) -> io::Result<Self> {
-        match File::open(folder) {
-            Ok(readable) => {
-                let group = Some(Arc::new(GroupSync::new(readable.try_clone()?)));
-                Ok(Self { folder: Arc::new(readable), group, mode })
-            }
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                let folder = rustix::fs::open(folder, flags, Mode::empty())?;
-                Ok(Self { folder: Arc::new(File::from(folder)), group: None, mode })
-            }
-            Err(error) => Err(error),
-        }
+        Self::open_on(Disk::shared(), folder, mode)
+    }
+
+    /// The same, on another [`Storage`].
+    pub fn open_on(storage: Arc<dyn Storage>, folder: &Path, mode: u32) -> io::Result<Self> {
+        let folder = Arc::new(Folder::open(folder)?);
+        let group = folder.is_readable().then(|| Arc::new(GroupSync::new(storage.clone(), folder.clone())));
+        Ok(Self { storage, folder, group, mode })
     }
 
     /// Begins a message that arrives at `now`.
     pub fn begin(&self, now: Timestamp) -> io::Result<MessageWriter> {
-        let file = self.unnamed()?;
+        let file = self.storage.create_unnamed(&self.folder, self.mode)?;
         let id = QueueId::new(now, file.metadata()?.ino());
         Ok(MessageWriter::new(self.clone(), file, id))
     }
 
     /// Begins a message under an ID that it already has (a copy out of `maildrop/` keeps its name).
     pub fn begin_with_id(&self, id: QueueId) -> io::Result<MessageWriter> {
-        Ok(MessageWriter::new(self.clone(), self.unnamed()?, id))
-    }
-
-    fn unnamed(&self) -> io::Result<File> {
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let fd: OwnedFd = openat(&*self.folder, ".", flags, Mode::from_raw_mode(self.mode))?;
-        // The umask may have taken bits away that the reader of the file needs.
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(self.mode))?;
-        Ok(File::from(fd))
+        Ok(MessageWriter::new(self.clone(), self.storage.create_unnamed(&self.folder, self.mode)?, id))
     }
 }
 
@@ -125,7 +113,7 @@ impl MessageWriter {
             self.flush()?;
         }
         if content.len() >= IN_MEMORY {
-            self.file.write_all_at(content, self.flushed)?;
+            self.spooler.storage.write_at(&self.file, content, self.flushed)?;
             self.flushed += content.len() as u64;
         } else {
             self.buffer.extend_from_slice(content);
@@ -146,18 +134,16 @@ impl MessageWriter {
     /// Puts the message on stable storage under its name. Blocks for a sync or two; call it on a thread that may. Concurrent commits share the folder's sync.
     pub fn commit(mut self) -> io::Result<QueueId> {
         self.complete()?;
-        self.file.sync_data()?;
-        let folder = &*self.spooler.folder;
-        // linkat of the descriptor itself needs a capability; its name in /proc does not.
-        let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        linkat(CWD, unnamed.as_str(), folder, self.id.as_str(), AtFlags::SYMLINK_FOLLOW)?;
-        let synced = match &self.spooler.group {
+        let Spooler { storage, folder, group, .. } = &self.spooler;
+        storage.sync_file(&self.file)?;
+        storage.link(&self.file, folder, self.id.as_str())?;
+        let synced = match group {
             Some(group) => group.sync(),
-            None => rustix::fs::syncfs(&self.file).map_err(io::Error::from),
+            None => storage.sync_all(&self.file),
         };
         if let Err(error) = synced {
             // Nothing was promised; taking the name away again keeps the client's next try from being a duplicate. The reader may already have it: no harm.
-            let _ = unlinkat(folder, self.id.as_str(), AtFlags::empty());
+            let _ = storage.remove(&folder.path().join(self.id.as_str()));
             return Err(error);
         }
         Ok(self.id)
@@ -183,11 +169,11 @@ impl MessageWriter {
             return self.flush();
         }
         self.flush()?;
-        self.file.write_all_at(&bytes, 0)
+        self.spooler.storage.write_at(&self.file, &bytes, 0)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all_at(&self.buffer, self.flushed)?;
+        self.spooler.storage.write_at(&self.file, &self.buffer, self.flushed)?;
         self.flushed += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())

@@ -46,7 +46,10 @@ fn journal() -> Vec<Entry> {
         Entry::Expanded(vec![(1, vec![Recipient::new("jane@example.org".parse().unwrap())])]),
         Entry::Attempted {
             at: Timestamp(1_795_358_703_000_000),
-            results: vec![(0, failed), (2, Status::local(EnhancedCode::new(4, 4, 1), "connection timed out"))],
+            results: vec![
+                (0, failed),
+                (2, Status::local(EnhancedCode::new(4, 4, 1), "connection timed out")),
+            ],
         },
         Entry::Notified {
             at: Timestamp(1_795_358_703_000_001),
@@ -67,7 +70,7 @@ fn write(folder: &Path) -> PathBuf {
     writer.write(CONTENT).unwrap();
     let path = folder.join(writer.commit().unwrap().as_str());
     let file = QueueFile::open_for_update(&path).unwrap();
-    file.journal().unwrap().0.append(file.file(), &journal(), true).unwrap();
+    file.journal().unwrap().0.append(&spool::storage::Disk, file.file(), &journal(), true).unwrap();
     path
 }
 
@@ -78,7 +81,10 @@ fn version_1_is_written_to_the_byte() {
     if std::env::var_os("IRONPOST_WRITE_GOLDEN").is_some() {
         std::fs::write(golden("version-1.queue"), &written).unwrap();
     }
-    assert!(written == std::fs::read(golden("version-1.queue")).unwrap(), "the format has changed: it needs a new version");
+    assert!(
+        written == std::fs::read(golden("version-1.queue")).unwrap(),
+        "the format has changed: it needs a new version"
+    );
 }
 
 #[test]

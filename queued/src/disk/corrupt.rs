@@ -1,7 +1,6 @@
 //! What cannot be read goes to `corrupt/`, under a name that is still free there: never deleted, never in the way of anything else.
 
 use super::Disk;
-use super::rename::rename_new;
 use common::text::printable_bytes;
 use spool::layout::Queue;
 use std::ffi::OsString;
@@ -20,7 +19,7 @@ pub(super) fn set_aside(disk: &Disk, path: &Path, why: &str) {
         if number > 0 {
             target.push(format!(".{number}"));
         }
-        match rename_new(path, &disk.spool.directory(Queue::Corrupt).join(&target)) {
+        match disk.spool.storage().rename(path, &disk.spool.directory(Queue::Corrupt).join(&target)) {
             Ok(()) => {
                 let target = printable_bytes(target.as_bytes(), 255);
                 common::error!("{shown}: {why}: moved to corrupt/{target}");

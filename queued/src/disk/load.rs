@@ -3,7 +3,6 @@
 //! Nothing is synced here: under which name a file is found after a power cut makes no difference. Expansion is written down before anything is
 //! delivered, so that it happens once; routes are computed anew at each attempt and written nowhere.
 
-use super::rename::rename_new;
 use super::{Disk, corrupt, deliver_here};
 use crate::message::Message;
 use crate::scheduler::destinations::Lane;
@@ -52,8 +51,8 @@ pub(super) fn load(disk: &Disk, id: QueueId, source: Source, now: Timestamp) -> 
     let path = disk.spool.path(Queue::Active, id);
     let renamed = match source {
         Source::Active => Ok(()),
-        Source::Incoming => rename_new(&disk.spool.path(Queue::Incoming, id), &path),
-        Source::Deferred(due) => rename_new(&disk.spool.deferred_path(id, due), &path),
+        Source::Incoming => disk.spool.storage().rename(&disk.spool.path(Queue::Incoming, id), &path),
+        Source::Deferred(due) => disk.spool.storage().rename(&disk.spool.deferred_path(id, due), &path),
     };
     let (result, lies_in) = match renamed {
         Ok(()) => (read(disk, id, &path, now), Source::Active),
@@ -92,7 +91,7 @@ fn read(disk: &Disk, id: QueueId, path: &Path, now: Timestamp) -> io::Result<Loa
     expanded.iter().cloned().for_each(|entry| message.apply(entry));
     let mut unsaved = Vec::new();
     if !expanded.is_empty()
-        && let Err(error) = journal.append(file.file(), &expanded, false)
+        && let Err(error) = journal.append(&**disk.spool.storage(), file.file(), &expanded, false)
     {
         // On a full disk, delivering is what makes room.
         common::error!("{id}: journal not written: {error}; delivered all the same");

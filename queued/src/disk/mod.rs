@@ -139,7 +139,8 @@ pub struct Disk {
 impl Disk {
     /// Opens the spool, whose folders exist.
     pub fn open(spool: Spool, settings: Settings) -> io::Result<Self> {
-        let incoming = Spooler::open(&spool.directory(Queue::Incoming), OWN_MODE)?;
+        let incoming =
+            Spooler::open_on(spool.storage().clone(), &spool.directory(Queue::Incoming), OWN_MODE)?;
         Ok(Self { spool, incoming, settings: RwLock::new(Arc::new(settings)) })
     }
 
@@ -198,7 +199,7 @@ impl Disk {
         if entries.is_empty() {
             return Ok(());
         }
-        append(&self.spool.path(Queue::Active, id), entries, sync)
+        append(&self.spool, &self.spool.path(Queue::Active, id), entries, sync)
     }
 
     /// Takes a submission handed over as an open file, on behalf of this user. On return it is on stable storage.
@@ -217,13 +218,13 @@ pub struct NotTaken {
 }
 
 /// Appends to the journal of a queue file.
-fn append(path: &Path, entries: &[Entry], sync: bool) -> io::Result<()> {
+fn append(spool: &Spool, path: &Path, entries: &[Entry], sync: bool) -> io::Result<()> {
     let file = QueueFile::open_for_update(path).map_err(|error| match error {
         QueueFileError::Io(error) => error,
         damaged => io::Error::new(io::ErrorKind::InvalidData, damaged),
     })?;
     let (mut journal, _) = file.journal()?;
-    journal.append(file.file(), entries, sync)
+    journal.append(&**spool.storage(), file.file(), entries, sync)
 }
 
 /// `None` when it panicked; the panic is in the log then.

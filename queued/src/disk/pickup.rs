@@ -73,7 +73,7 @@ fn try_pick_up(disk: &Disk, path: &Path, id: QueueId, now: Timestamp) -> Result<
         let own_name = QueueId::new(id.time(), file.metadata()?.ino()) == id;
         copy(disk, file, owner, now, own_name.then_some(id))?
     };
-    fs::remove_file(path)?;
+    disk.spool.storage().remove(path)?;
     Ok(copied)
 }
 

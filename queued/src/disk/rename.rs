@@ -2,48 +2,34 @@
 
 use super::{Changed, Disk, append};
 use common::time::Timestamp;
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use spool::control::Verb;
 use spool::id::QueueId;
 use spool::journal::Entry;
 use spool::layout::Queue;
-use std::fs;
 use std::io;
 use std::path::Path;
-
-/// Renames, but never over another file: that would be somebody's mail.
-pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        // A file system that does not know the flag. Nobody else gives names in these folders, so looking first is enough.
-        Err(Errno::EINVAL | Errno::ENOSYS) => match fs::symlink_metadata(to) {
-            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-            Err(_) => fs::rename(from, to),
-        },
-        other => Ok(other?),
-    }
-}
 
 /// Does what an admin asked for, wherever the message lies.
 pub(super) fn change(disk: &Disk, id: QueueId, verb: Verb, now: Timestamp) -> Changed {
     let Some((queue, path)) = disk.spool.find(id) else { return Changed::NotFound };
     let hold = disk.spool.path(Queue::Hold, id);
+    let storage = disk.spool.storage();
     let result = match (verb, queue) {
-        (Verb::Delete, _) => fs::remove_file(&path).map(|()| {
+        (Verb::Delete, _) => storage.remove(&path).map(|()| {
             common::info!("{id}: removed by an administrator");
             Changed::Done
         }),
         (Verb::Hold, Queue::Hold) | (Verb::Retry, _) => Ok(Changed::Done),
         // A submission is a stranger's file until it is copied.
         (Verb::Hold, Queue::Maildrop | Queue::Corrupt) => Ok(Changed::NotFound),
-        (Verb::Hold, _) => rename_new(&path, &hold).map(|()| {
-            note(&hold, &Entry::Held { at: now });
+        (Verb::Hold, _) => storage.rename(&path, &hold).map(|()| {
+            note(disk, &hold, &Entry::Held { at: now });
             common::info!("{id}: held by an administrator");
             Changed::Done
         }),
         (Verb::Release, Queue::Hold) => {
-            note(&hold, &Entry::Released { at: now });
-            rename_new(&hold, &disk.spool.path(Queue::Active, id)).map(|()| {
+            note(disk, &hold, &Entry::Released { at: now });
+            storage.rename(&hold, &disk.spool.path(Queue::Active, id)).map(|()| {
                 common::info!("{id}: released by an administrator");
                 Changed::Active
             })
@@ -64,7 +50,7 @@ pub(super) fn note_late(disk: &Disk, id: QueueId, entries: &[Entry]) {
     match disk.spool.find(id).filter(|(queue, _)| !matches!(queue, Queue::Maildrop | Queue::Corrupt)) {
         None => common::info!("{id}: outcome of a delivery dropped: the message was deleted meanwhile"),
         Some((_, path)) => {
-            if let Err(error) = append(&path, entries, false) {
+            if let Err(error) = append(&disk.spool, &path, entries, false) {
                 common::error!("{id}: outcome of a delivery lost: {error}");
             }
         }
@@ -72,8 +58,8 @@ pub(super) fn note_late(disk: &Disk, id: QueueId, entries: &[Entry]) {
 }
 
 /// For those who read the journal; the name of the folder is what counts.
-fn note(path: &Path, entry: &Entry) {
-    if let Err(error) = append(path, std::slice::from_ref(entry), false) {
+fn note(disk: &Disk, path: &Path, entry: &Entry) {
+    if let Err(error) = append(&disk.spool, path, std::slice::from_ref(entry), false) {
         common::warn!("{}: journal not written: {error}", path.display());
     }
 }

@@ -5,7 +5,6 @@
 //! is done that takes time. When a step fails the message stays in memory with all that is known about it and is settled again later: an outcome is never
 //! forgotten because the disk was full.
 
-use super::rename::rename_new;
 use super::{Disk, corrupt, notify};
 use crate::message::{Message, Step};
 use common::time::Timestamp;
@@ -99,7 +98,9 @@ fn try_settle(disk: &Disk, work: &mut Settle, now: Timestamp) -> io::Result<Sett
     }
     saved?;
     make_deferred_folder(&disk.spool, id)?;
-    rename_new(&disk.spool.path(Queue::Active, id), &disk.spool.deferred_path(id, work.due))?;
+    disk.spool
+        .storage()
+        .rename(&disk.spool.path(Queue::Active, id), &disk.spool.deferred_path(id, work.due))?;
     Ok(Settled::Deferred(work.due))
 }
 
@@ -111,7 +112,7 @@ fn save(disk: &Disk, id: QueueId, unsaved: &mut Vec<Entry>, sync: bool) -> io::R
 }
 
 fn remove(disk: &Disk, id: QueueId) -> io::Result<Settled> {
-    match fs::remove_file(disk.spool.path(Queue::Active, id)) {
+    match disk.spool.storage().remove(&disk.spool.path(Queue::Active, id)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             common::warn!("{id}: done, but its file was gone already");
         }

@@ -38,7 +38,7 @@ fn envelope_and_journal_are_told() {
         Entry::Retry { attempts: 1, due: arrived },
         Entry::Held { at: arrived },
     ];
-    journal.append(file.file(), &entries, false).unwrap();
+    journal.append(&spool::storage::Disk, file.file(), &entries, false).unwrap();
 
     let mut out = Vec::new();
     show(&spool, id, &mut out).unwrap();
@@ -58,7 +58,7 @@ Journal:
     1  <a@b>
     2  <c@d>
   {stamp}  recipient 2 deferred: 4.4.1 refused
-  1 attempts so far, the next one due {stamp}
+  attempts so far: 1; the next one is due {stamp}
   {stamp}  held
 "
     );
