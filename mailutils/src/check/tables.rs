@@ -18,7 +18,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
         findings.extend(read(path, |text| Users::parse(path, text).map(drop)));
     }
     if let Some(path) = &config.deliverd.transport {
-        findings.extend(read(path, |text| Transports::parse(path, text).map(drop)));
+        findings.extend(transports(path));
     }
     if !findings.iter().any(|f| matches!(f, Finding::Error(_))) {
         findings.extend(loops(config));
@@ -40,6 +40,31 @@ pub fn aliases(path: &Path) -> Vec<Finding> {
     });
     findings.extend(problem);
     findings
+}
+
+/// The transport table. A wrong rule is told with its line, and the others with theirs.
+fn transports(path: &Path) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let whole = read(path, |text| {
+        for (number, line) in common::table::logical_lines(text) {
+            if let Err(error) = Transports::parse(path, &line) {
+                findings.push(Finding::Error(at_line(path, number, &error)));
+            }
+        }
+        // What a line alone cannot show: a key that is there twice.
+        if findings.is_empty() { Transports::parse(path, text).map(drop) } else { Ok(()) }
+    });
+    findings.extend(whole);
+    findings
+}
+
+/// The text of an error about a file of just this line, with the line's place in the real file.
+fn at_line(path: &Path, number: usize, error: &TableError) -> String {
+    let text = error.to_string();
+    let place = format!("{}:", path.display());
+    let what = text.strip_prefix(&place).unwrap_or(&text);
+    let what = what.strip_prefix("1:").unwrap_or(what);
+    format!("{place}{number}:{what}")
 }
 
 fn read(path: &Path, parse: impl FnOnce(&str) -> Result<(), TableError>) -> Option<Finding> {
@@ -92,7 +117,14 @@ mod tests {
             ("a b\n", "joe\n", "x smtp:[y]\n", &["aliases:1: wanted NAME"]),
             ("a: b\nb: a\n", "joe\n", "x smtp:[y]\n", &["aliases:1: alias loop", "aliases:2: alias loop"]),
             ("a: |cmd\n", "joe\n", "x smtp:[y]\n", &["aliases:1: alias \"a\": delivery to commands"]),
-            ("a b\n", "x/y\n", "x what:[y]\n", &["aliases:1: ", "users:1: ", "transport"]),
+            ("a b\n", "x/y\n", "x what:[y]\n", &["aliases:1: ", "users:1: ", "transport:1: x: transport"]),
+            (
+                "a: b\n",
+                "joe\n",
+                "x smtp:[y]\n\ny\nz what:\n",
+                &["transport:3: \"y\" has no value", "transport:4: z: transport \"what\""],
+            ),
+            ("a: b\n", "joe\n", "x smtp:[y]\nX smtp:[z]\n", &["transport:2: \"X\" is there twice"]),
         ] {
             let folder = tempfile::tempdir().unwrap();
             for (name, text) in [("aliases", aliases), ("users", users), ("transport", transport)] {

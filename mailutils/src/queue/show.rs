@@ -134,7 +134,7 @@ fn tell(out: &mut dyn Write, entry: &Entry, next: &mut usize) -> io::Result<()> 
         Entry::Held { at } => writeln!(out, "  {}  held", at.rfc5322())?,
         Entry::Released { at } => writeln!(out, "  {}  released", at.rfc5322())?,
         Entry::Retry { attempts, due } => {
-            writeln!(out, "  {attempts} attempts so far, the next one due {}", due.rfc5322())?;
+            writeln!(out, "  attempts so far: {attempts}; the next one is due {}", due.rfc5322())?;
         }
     }
     Ok(())

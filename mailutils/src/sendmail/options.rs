@@ -89,7 +89,7 @@ Usage: sendmail [OPTION…] [RECIPIENT…] < MESSAGE
   -C FILE       configuration file, as IRONPOST_CONFIG; both only without privilege
   -v            say what happened
 Ignored as by Postfix: -A -c -e -G -h -L -m -n -O -o… -p -U -x -X
-Not supported: -bd -bs -bv -N -R -V
+Not supported: -bd -bs -bv -V, -N other than failure, -R other than hdrs
 ";
 
 /// Flags without a value.
@@ -170,6 +170,9 @@ impl Options {
             b'B' => return Err(format!("{}: the body type is 7BIT or 8BITMIME", shown())),
             b'o' if value == b"i" => self.dots_are_content = true,
             b'b' => self.mode = mode(&value)?,
+            // What every notification does anyway (RFC 3461 4.1, 4.3).
+            b'N' if value.eq_ignore_ascii_case(b"failure") => {}
+            b'R' if value.eq_ignore_ascii_case(b"hdrs") => {}
             b'N' | b'R' | b'V' => {
                 return Err(format!(
                     "{}: delivery status notifications on request are not supported yet",
@@ -251,6 +254,7 @@ mod tests {
             ("sendmail -v -bm x", Options { verbose: true, recipients: bytes(&["x"]), ..send() }),
             ("sendmail -B8bitmime", Options { eight_bit: true, ..send() }),
             ("sendmail -B 7BIT", send()),
+            ("sendmail -N failure -R hdrs", send()),
             ("sendmail -C /x", Options { config: Some("/x".into()), ..send() }),
             ("sendmail -i -- -t", Options { dots_are_content: true, recipients: bytes(&["-t"]), ..send() }),
             ("sendmail -q", Options { mode: Mode::Flush(Flush::All), ..send() }),
@@ -290,7 +294,8 @@ mod tests {
             ("sendmail -bv joe", "ironpost route"),
             ("sendmail -bz", "unsupported: -bz"),
             ("sendmail -N never", "-Nnever"),
-            ("sendmail -R hdrs", "-Rhdrs"),
+            ("sendmail -N success,failure", "-Nsuccess,failure"),
+            ("sendmail -R full", "-Rfull"),
             ("sendmail -V id", "-Vid"),
             ("sendmail -B9BIT", "7BIT or 8BITMIME"),
             ("sendmail -qSx", "-qSx"),
