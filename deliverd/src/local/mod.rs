@@ -6,7 +6,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`template`], [`content`], [`pool`], [`jobs`] | pure: path, formatting, which child does what, the books |
+//! | [`template`], [`content`], [`pool`], [`jobs`] | pure: path, formatting, children, books |
 //! | [`worker`], [`link`], [`place`], [`process`] | the parent: its loop, queued, look-ups, processes |
 //! | [`child`], [`privileges`], [`delivery`], [`message`] | the child: its loop, its identity, one delivery |
 //! | [`maildir`], [`mbox`], [`lock`], [`folder`], [`failure`] | mailboxes |

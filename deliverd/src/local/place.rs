@@ -85,8 +85,9 @@ fn system_user(name: &str) -> Result<User, Status> {
     }
 }
 
-/// Mailboxes that are no system users' belong to the owner of the folder above the first placeholder. Where that is root, as in a
-/// trial run by root, the child is uid 0 without any capability: it can write what belongs to root, and nothing else.
+/// Mailboxes that are no system users' belong to the owner of the folder above the first placeholder. Where
+/// that is root, as in a trial run by root, the child is uid 0 without any capability: it can write what
+/// belongs to root, and nothing else.
 fn owner_of(folder: &Path) -> Result<Owner, Status> {
     let deferred = |text| Status::local(EnhancedCode::new(4, 2, 0), text);
     let path = folder.display();
