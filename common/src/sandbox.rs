@@ -14,11 +14,21 @@ use std::collections::BTreeMap;
 #[error("cannot confine this process (seccomp): {0}")]
 pub struct SandboxError(String);
 
-/// No folder can be listed any more. smtpd holds a readable descriptor of `incoming/` to sync it; this keeps it from reading names there.
-pub fn deny_listing() -> Result<(), SandboxError> {
-    let calls = [Some(nix::libc::SYS_getdents64), old_getdents()];
-    install(calls.into_iter().flatten().map(|call| (call, Vec::new())).collect())
+/// Files can be added but not looked for: no folder can be listed, and no file's mode or access list be changed by name, any more.
+///
+/// smtpd holds a readable descriptor of `incoming/`, to sync it, and owns the files that it added there, whose mode lets it not read them. This keeps it from
+/// reading names through the one, and from giving itself leave to read the others.
+pub fn confine_to_adding() -> Result<(), SandboxError> {
+    use nix::libc::{SYS_fchmodat, SYS_getdents64, SYS_lsetxattr, SYS_setxattr};
+    let mut calls = vec![SYS_getdents64, SYS_fchmodat, FCHMODAT2, SYS_setxattr, SYS_lsetxattr, SETXATTRAT];
+    calls.extend(OLD_CALLS);
+    install(calls.into_iter().map(|call| (call, Vec::new())).collect())
 }
+
+/// Younger than the C library's list; the number is the same on all machines.
+const FCHMODAT2: i64 = 452;
+/// As above.
+const SETXATTRAT: i64 = 463;
 
 /// No socket but to processes of this machine can be made any more (netlink, which tells our own addresses, included). queued has no business with the network.
 pub fn deny_network() -> Result<(), SandboxError> {
@@ -32,15 +42,12 @@ pub fn deny_network() -> Result<(), SandboxError> {
     install([(nix::libc::SYS_socket, vec![rule])].into())
 }
 
+/// Calls that only old machines have.
 #[cfg(target_arch = "x86_64")]
-fn old_getdents() -> Option<i64> {
-    Some(nix::libc::SYS_getdents)
-}
-
+const OLD_CALLS: [i64; 2] = [nix::libc::SYS_getdents, nix::libc::SYS_chmod];
+/// Calls that only old machines have.
 #[cfg(not(target_arch = "x86_64"))]
-fn old_getdents() -> Option<i64> {
-    None
-}
+const OLD_CALLS: [i64; 0] = [];
 
 /// Lets everything pass but calls that match the rules (all calls of that number where the list is empty).
 fn install(rules: BTreeMap<i64, Vec<SeccompRule>>) -> Result<(), SandboxError> {
@@ -65,11 +72,24 @@ mod tests {
         std::thread::spawn(|| {
             nix::sys::prctl::set_no_new_privs().unwrap();
             assert!(std::fs::read_dir("/").unwrap().next().unwrap().is_ok());
-            deny_listing().unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("file");
+            std::fs::write(&file, "x").unwrap();
+            confine_to_adding().unwrap();
             assert_eq!(
                 std::fs::read_dir("/").unwrap().next().unwrap().unwrap_err().kind(),
                 ErrorKind::PermissionDenied
             );
+            let mode = std::fs::metadata(&file).unwrap().permissions();
+            assert_eq!(
+                std::fs::set_permissions(&file, mode.clone()).unwrap_err().kind(),
+                ErrorKind::PermissionDenied
+            );
+            assert!(
+                std::fs::File::open(&file).unwrap().set_permissions(mode).is_ok(),
+                "an open file is its holder's"
+            );
+            std::fs::remove_file(&file).unwrap();
             assert!(TcpListener::bind("127.0.0.1:0").is_ok());
             deny_network().unwrap();
             for address in ["127.0.0.1:0", "[::1]:0"] {

@@ -63,6 +63,7 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let spooler = Spooler::open(&spool.directory(Queue::Incoming), mode).map_err(io)?;
     let ceiling = raise_file_limit(config.smtpd.max_connections);
     identity::drop_to(&ids.smtpd, &[]).map_err(|error| Failure { code: 77, text: error.to_string() })?;
+    common::sandbox::confine_to_adding().map_err(Failure::configuration)?;
     common::log::write_from_thread().map_err(io)?;
 
     let rules = Rules::load(config).map_err(Failure::configuration)?;
