@@ -28,8 +28,14 @@ pub fn check(file: &Path, config: &Config, ids: &Identities) -> Vec<Finding> {
     findings.extend(spool(config, ids, &daemons));
     findings.extend(mailboxes(config));
     findings.extend(log(config));
-    findings.dedup();
-    findings
+    // One folder may be in the way to several places.
+    let mut distinct: Vec<Finding> = Vec::new();
+    for finding in findings {
+        if !distinct.contains(&finding) {
+            distinct.push(finding);
+        }
+    }
+    distinct
 }
 
 fn who(daemon: &str, identity: &Identity) -> Who {
@@ -141,6 +147,7 @@ fn log(config: &Config) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::unistd::{Gid, Uid};
 
     #[test]
     fn the_fixed_part_ends_above_the_first_placeholder() {
@@ -153,6 +160,27 @@ mod tests {
         ] {
             assert_eq!(fixed_part(template), Path::new(fixed), "{template}");
         }
+    }
+
+    #[test]
+    fn a_folder_in_the_way_is_told_once_for_each_daemon() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(folder.path(), mode).unwrap();
+        let file = folder.path().join("ironpost.toml");
+        fs::write(
+            &file,
+            "spool_directory = \"spool\"\n[local]\nmailbox = \"{home}/m/\"\naliases = \"aliases\"\n",
+        )
+        .unwrap();
+        let config = Config::load(&file).unwrap();
+        let other = |uid| Identity { name: "x".into(), uid: Uid::from_raw(uid), gid: Gid::from_raw(uid) };
+        let (smtpd, queued, deliverd) = (other(61_991), other(61_992), other(61_993));
+        let ids = Identities { smtpd, queued, deliverd, maildrop: Gid::from_raw(61_992) };
+        let found = check(&file, &config, &ids);
+        let barred =
+            |name: &str| format!("{} cannot be passed by {name} (x): chmod a+x it", folder.path().display());
+        assert_eq!(found, ["smtpd", "queued", "deliverd"].map(|name| Finding::Error(barred(name))));
     }
 
     #[test]

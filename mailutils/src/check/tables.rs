@@ -3,10 +3,10 @@
 use super::Finding;
 use common::aliases::Aliases;
 use common::config::{self, Config};
-use common::routing::{Expansion, Transports};
+use common::routing::{Expansion, Router, Transports};
 use common::table::{MAX_FILE, TableError};
-use common::tables::Tables;
 use common::users::Users;
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -83,9 +83,19 @@ fn read(path: &Path, parse: impl FnOnce(&str) -> Result<(), TableError>) -> Opti
 
 /// Aliases that lead back to themselves, or nowhere.
 fn loops(config: &Config) -> Vec<Finding> {
-    let Ok(tables) = Tables::load(config) else { return Vec::new() };
-    let router = tables.router();
     let text = fs::read_to_string(&config.local.aliases).unwrap_or_default();
+    let Ok(aliases) = Aliases::parse(&config.local.aliases, &text) else { return Vec::new() };
+    let router = Router {
+        mail_name: config.mail_name.clone(),
+        local_domains: config.local_domains.iter().cloned().collect(),
+        relay_domains: config.relay_domains.iter().cloned().collect(),
+        own_addresses: HashSet::new(),
+        delimiter: config.local.recipient_delimiter,
+        relay_host: None,
+        transports: Transports::default(),
+        aliases,
+        users: Users::System,
+    };
     let names = common::table::logical_lines(&text);
     let names = names.iter().filter_map(|(number, line)| {
         let name = line.split_once(':')?.0.trim().trim_matches('"');
