@@ -7,7 +7,7 @@ DESTDIR ?=
 # Daemons are started by systemd or `ironpost run`, never typed: they stay off the PATH.
 LIBEXEC  = $(PREFIX)/lib/ironpost
 
-.PHONY: help run test test-all lint build bench install clean
+.PHONY: help run test lint build bench release install clean
 
 help:
 	@echo 'make run      build and start the three daemons here, as you, on 127.0.0.1:2525'
@@ -57,12 +57,11 @@ install: release
 	install -m 644 etc/systemd/* $(DESTDIR)$(PREFIX)/lib/systemd/system/
 	install -m 644 etc/sysusers.d/ironpost.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/
 	install -m 644 etc/tmpfiles.d/ironpost.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/
-	for section in 1 5 8; do \
-	    install -d $(DESTDIR)$(PREFIX)/share/man/man$$section; \
-	    for page in doc/man/*.$$section; do \
-	        if test -e $$page; then install -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/; fi; \
-	    done; \
-	done
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 644 doc/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 doc/man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5/
+	install -m 644 doc/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
+	target/release/ironpost manpage > $(DESTDIR)$(PREFIX)/share/man/man8/ironpost.8
 
 clean:
 	$(CARGO) clean

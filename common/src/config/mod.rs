@@ -87,7 +87,7 @@ pub enum BareNewlines {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listen {
-    /// Address and port; "[::]:25" listens for IPv4 as well. Port 0 takes a free one and logs it.
+    /// Address and port; `"[::]:25"` listens for IPv4 as well. Port 0 takes a free one and logs it.
     pub address: SocketAddr,
     /// What the listener is for.
     #[serde(default)]
