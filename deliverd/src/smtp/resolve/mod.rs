@@ -1,6 +1,6 @@
 //! From a nexthop to the addresses to try, in order.
 //!
-//! Exchanges by preference (RFC 5321 5.1), equal ones as [`mod@order`] says; the domain's own addresses when it
+//! Exchanges by preference (RFC 5321 5.1), equal ones as `order.rs` says; the domain's own addresses when it
 //! has no MX records; an end at ourselves. Names are asked for group by group, so a domain with many
 //! exchanges costs no more questions than needed. The DNS is behind [`Dns`]; everything else in this folder
 //! but [`dns`] is pure. Fails with the status for all recipients.
