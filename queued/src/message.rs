@@ -189,10 +189,12 @@ impl Message {
         let mut results = Vec::new();
         for (number, member) in (0..).zip(&mut self.members) {
             if let State::Pending(last) = &mut member.state {
-                let expired = || {
-                    Status::local(EnhancedCode::new(4, 4, 7), "message expired before it could be delivered")
+                // RFC 3463 3.5: 4.7 is "delivery time expired"; the words stay those of the last attempt.
+                let code = EnhancedCode::new(5, 4, 7);
+                let status = match last.take() {
+                    Some(last) => Status { code, ..last.into_failed() },
+                    None => Status::local(code, "message expired before it could be delivered"),
                 };
-                let status = last.take().unwrap_or_else(expired).into_failed();
                 member.state = State::Failed(status.clone());
                 results.push((number, status));
             }
@@ -322,7 +324,7 @@ mod tests {
                     results.iter().map(|(n, s)| format!("{n} {} {}", s.code, s.text)).collect();
                 assert_eq!(
                     texts,
-                    ["1 5.1.1 class 4", "2 5.4.7 message expired before it could be delivered"]
+                    ["1 5.4.7 class 4", "2 5.4.7 message expired before it could be delivered"]
                 );
             }
         }

@@ -1,7 +1,7 @@
 //! The text of a notification that mail could not be delivered: a multipart/report (RFC 3462, RFC 3464).
 //!
 //! Pure: everything it says is handed in. It has three parts: one that a person understands, one that a program reads, and the header of
-//! the original message. All lines end with CRLF and are shorter than 998 octets; nothing that another server or the original message said
+//! the original message (for the postmaster all of it, when it is short: it is a notification itself, and its body says what it was about). All lines end with CRLF and are shorter than 998 octets; nothing that another server or the original message said
 //! can begin a header field or a part of its own: addresses and statuses are printable ASCII by their types, and the boundary is chosen so
 //! that it occurs nowhere inside.
 
@@ -50,6 +50,8 @@ pub struct Notification<'a> {
     pub failures: &'a [Failure<'a>],
     /// The beginning of the original's content; its header is cut out of it.
     pub original: &'a [u8],
+    /// Is `original` all of it?
+    pub complete: bool,
 }
 
 /// A recipient that did not get the message.
@@ -65,7 +67,8 @@ pub struct Failure<'a> {
 
 /// The content of the notification and what its envelope must say about the body.
 pub fn compose(n: &Notification<'_>) -> (Vec<u8>, Body) {
-    let header = header_of(n.original);
+    let whole = n.kind == Kind::DoubleBounce && n.complete && is_short(n.original);
+    let header = if whole { n.original.to_vec() } else { header_of(n.original) };
     let body = if header.is_ascii() { Body::SevenBit } else { Body::EightBitMime };
     let encoding = if body == Body::SevenBit { "7bit" } else { "8bit" };
     let boundary = boundary(n.id, &header);
@@ -103,14 +106,30 @@ pub fn compose(n: &Notification<'_>) -> (Vec<u8>, Body) {
     report::for_programs(&mut out, n);
     out.line("");
     out.line(&format!("--{boundary}"));
-    out.line("Content-Description: Header of the undelivered message");
-    out.line("Content-Type: text/rfc822-headers");
+    if whole {
+        out.line("Content-Description: Undelivered message");
+        out.line("Content-Type: message/rfc822");
+    } else {
+        out.line("Content-Description: Header of the undelivered message");
+        out.line("Content-Type: text/rfc822-headers");
+    }
     out.line(&format!("Content-Transfer-Encoding: {encoding}"));
     out.line("");
     out.raw(&header);
     out.line("");
     out.line(&format!("--{boundary}--"));
     (out.into_bytes(), body)
+}
+
+/// May it be passed on as it is?
+fn is_short(content: &[u8]) -> bool {
+    let line_is_good = |line: &[u8]| {
+        let text = line.strip_suffix(b"\r").unwrap_or(line);
+        text.len() <= lines::LONGEST && !text.iter().any(|b| matches!(b, 0 | b'\r'))
+    };
+    content.len() <= MAX_HEADER
+        && content.ends_with(b"\r\n")
+        && content.split(|b| *b == b'\n').all(line_is_good)
 }
 
 /// A boundary that does not occur in `text`. The other parts hold no line that begins with `--` and a queue ID of the future.

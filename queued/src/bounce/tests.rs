@@ -26,6 +26,7 @@ fn with<R>(
         now: Timestamp(1_795_358_702_123_456),
         failures,
         original,
+        complete: true,
     });
     check(String::from_utf8_lossy(&bytes).into_owned(), body)
 }
@@ -81,9 +82,18 @@ fn eight_bit_headers_are_declared() {
 
 #[test]
 fn a_double_bounce_says_so() {
-    with(Kind::DoubleBounce, &[], b"", |text, _| {
+    with(Kind::DoubleBounce, &[], b"Subject: Undelivered\r\n\r\nAction: failed\r\n", |text, _| {
         assert!(text.contains("Subject: Postmaster Copy: Undelivered Mail\r\n"));
+        assert!(text.contains("Content-Type: message/rfc822\r\n"), "{text}");
+        assert!(text.contains("\r\nSubject: Undelivered\r\n\r\nAction: failed\r\n"), "{text}");
     });
+    for long in
+        [format!("{}\r\n", "x".repeat(1000)), "Subject: x\r\n\r\n".to_owned() + &"long\r\n".repeat(20_000)]
+    {
+        with(Kind::DoubleBounce, &[], long.as_bytes(), |text, _| {
+            assert!(text.contains("Content-Type: text/rfc822-headers\r\n"));
+        });
+    }
 }
 
 #[test]

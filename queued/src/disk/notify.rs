@@ -51,6 +51,7 @@ pub(super) fn commit(
         now,
         failures: &failures,
         original: &original,
+        complete: original.len() as u64 == message.facts.length,
     });
     writer.set_envelope(&Envelope {
         sender: ReversePath::Null,

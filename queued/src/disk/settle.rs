@@ -11,8 +11,10 @@ use common::time::Timestamp;
 use spool::id::QueueId;
 use spool::journal::Entry;
 use spool::layout::{Queue, make_deferred_folder};
+use spool::queue_file::{QueueFile, QueueFileError};
 use std::fs;
 use std::io;
+use std::path::Path;
 
 /// A message whose attempt is over.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct Settle {
     pub due: Timestamp,
     /// How often this has failed.
     pub failures: u32,
+    /// Could it be that its content is damaged?
+    pub suspect: bool,
 }
 
 /// A failure is logged the first time, and then every so often.
@@ -67,6 +71,10 @@ pub(super) fn settle(disk: &Disk, mut work: Settle, now: Timestamp) -> Settled {
 
 fn try_settle(disk: &Disk, work: &mut Settle, now: Timestamp) -> io::Result<Settled> {
     let (id, settings) = (work.message.id, disk.settings());
+    if work.suspect {
+        check_content(&disk.spool.path(Queue::Active, id))?;
+        work.suspect = false;
+    }
     let results = work.message.expire(now, &settings.lifetimes);
     if !results.is_empty() {
         common::info!("{id}: from=<{}>, status=expired, returned to sender", work.message.sender);
@@ -102,6 +110,15 @@ fn try_settle(disk: &Disk, work: &mut Settle, now: Timestamp) -> io::Result<Sett
         .storage()
         .rename(&disk.spool.path(Queue::Active, id), &disk.spool.deferred_path(id, work.due))?;
     Ok(Settled::Deferred(work.due))
+}
+
+/// Reads the whole content: `InvalidData` when it is damaged.
+fn check_content(path: &Path) -> io::Result<()> {
+    let file = QueueFile::open(path).map_err(|error| match error {
+        QueueFileError::Io(error) => error,
+        damaged => io::Error::new(io::ErrorKind::InvalidData, damaged),
+    })?;
+    io::copy(&mut file.content()?, &mut io::sink()).map(drop)
 }
 
 /// Written facts are unsaved no more.

@@ -28,6 +28,8 @@ pub(super) struct Active {
     saving: bool,
     /// How often settling it has failed.
     failures: u32,
+    /// Could it be that its content is damaged?
+    suspect: bool,
 }
 
 impl Active {
@@ -43,6 +45,7 @@ impl Active {
             leftover: unsaved,
             saving: false,
             failures: 0,
+            suspect: false,
         };
         for (number, status) in decided {
             active.record(number, status);
@@ -67,7 +70,10 @@ impl Active {
         let mut missing = Vec::new();
         for number in recipients {
             match by_number.remove(number) {
-                Some(status) => self.record(*number, status),
+                Some(status) => {
+                    self.suspect |= local_trouble(&status);
+                    self.record(*number, status);
+                }
                 None => missing.push(*number),
             }
         }
@@ -134,7 +140,13 @@ impl Active {
     /// Hands the message over for settlement.
     pub(super) fn settle(&mut self, due: Timestamp) -> Option<Settle> {
         let message = self.message.take()?;
-        Some(Settle { message, unsaved: self.take_unsaved(), due, failures: self.failures })
+        Some(Settle {
+            message,
+            unsaved: self.take_unsaved(),
+            due,
+            failures: self.failures,
+            suspect: self.suspect,
+        })
     }
 
     /// It could not be settled; all that is known stays here.
@@ -152,4 +164,11 @@ impl Active {
         }
         entries
     }
+}
+
+/// 4.3.0 of our own making is what an agent says when it cannot read the message (among other things): worth a look.
+fn local_trouble(status: &Status) -> bool {
+    status.outcome == Outcome::Deferred
+        && status.remote.is_none()
+        && status.code == EnhancedCode::new(4, 3, 0)
 }

@@ -127,6 +127,11 @@ fn a_failure_comes_back_to_the_sender_and_a_failed_bounce_goes_to_the_postmaster
     agent_fails(&smtp, &bounce);
     let double = local.job();
     assert_eq!(double.to(), ["postmaster@here.example"]);
+    let text = String::from_utf8(double.content.clone()).unwrap();
+    assert!(
+        text.contains("Final-Recipient: rfc822; bob@far.example\r\n"),
+        "the notification is in it: {text}"
+    );
     agent_fails(&local, &double);
     system.wait_gone(double.job.queue_id);
     system.wait_log(&[
@@ -151,7 +156,7 @@ fn mail_that_is_too_old_fails_with_the_last_words() {
     agent.answer(&given, "4.4.1", "connect to far.example: Connection refused");
     let bounce = agent.job();
     assert!(String::from_utf8_lossy(&bounce.content).contains("connect to far.example: Connection refused"));
-    assert!(String::from_utf8_lossy(&bounce.content).contains("Status: 5.4.1\r\n"));
+    assert!(String::from_utf8_lossy(&bounce.content).contains("Status: 5.4.7\r\n"));
     system.wait_gone(id);
     system.wait_log(&[&id.to_string(), "from=<who@back.example>, status=expired, returned to sender"]);
 }
@@ -229,6 +234,30 @@ fn damaged_files_and_strange_names_go_to_corrupt_and_stop_nothing() {
         wait(|| system.spool.directory(Queue::Corrupt).join(name).exists().then_some(()));
     }
     system.wait_log(&[damaged, "queue file damaged", "moved to corrupt/"]);
+}
+
+/// The content was damaged on the disk: a delivery agent notices, and the message goes where an admin finds it.
+#[test]
+fn a_message_whose_content_is_damaged_goes_to_corrupt() {
+    let mut system = System::start("");
+    let id = system.accept("alice@here.example", &["bob@far.example"]);
+    let agent = system.worker(Transport::Smtp, 10);
+    let given = agent.job();
+    // An undamaged message that is deferred in the same words stays.
+    agent.answer(&given, "4.3.0", "message content damaged");
+    let path = system.wait_in(id, Queue::Deferred);
+    system.stop();
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(5).position(|window| window == b"hello").unwrap();
+    bytes[at] = b'j';
+    fs::write(&path, bytes).unwrap();
+    fs::rename(&path, system.spool.path(Queue::Active, id)).unwrap();
+    system.run();
+    let agent = system.worker(Transport::Smtp, 10);
+    let (ToWorker::Job(job), _) = agent.hear().unwrap() else { panic!("no job") };
+    agent.answer(&crate::system::Given { job, content: vec![] }, "4.3.0", "message content damaged");
+    system.wait_in(id, Queue::Corrupt);
+    system.wait_log(&[&id.to_string(), "content damaged", "moved to corrupt/"]);
 }
 
 #[test]
