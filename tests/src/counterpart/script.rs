@@ -297,6 +297,7 @@ impl Session<'_> {
             let verb = upper.split([' ', ':']).next().unwrap_or_default().to_owned();
             let reply = match verb.as_str() {
                 "EHLO" => self.offer(),
+                "DATA" if recipients.is_empty() => "554 5.5.1 no valid recipients".to_owned(),
                 "DATA" => "354 go ahead".to_owned(),
                 "QUIT" => "221 2.0.0 bye".to_owned(),
                 _ => "250 2.0.0 ok".to_owned(),

@@ -142,11 +142,12 @@ fn address_record_does_not_serve_beside_a_dead_mx() {
 
 #[test]
 fn domain_literal_goes_to_the_address() {
-    let server = Server::start(Script::new());
+    let server = Server::start_at(own_address(), 0, Script::new());
     let ironpost = Setup::new().set("deliverd", "smtp_port", &server.port().to_string()).start();
-    let id = ironpost.send("alice@example.test", &["u@[127.0.0.1]"], &short("x"));
+    let recipient = format!("u@[{}]", address(&server));
+    let id = ironpost.send("alice@example.test", &[&recipient], &short("x"));
     ironpost.wait_removed(&id);
-    assert_eq!(server.wait(1)[0].recipients, ["u@[127.0.0.1]"]);
+    assert_eq!(server.wait(1)[0].recipients, [recipient]);
 }
 
 #[test]

@@ -47,14 +47,19 @@ fn each_recipient_has_its_own_fate_at_rcpt() {
 
 #[test]
 fn all_recipients_refused_sends_no_content() {
-    let server = Server::start(Script::new().on("RCPT", Act::Reply("550 5.1.1 nobody")));
-    let ironpost = ironpost_to(&server);
-    let id = ironpost.send("alice@example.test", &["a@remote.test", "b@remote.test"], &short("none"));
-    ironpost.wait_removed(&id);
-    assert!(server.taken().is_empty());
-    let mails = ironpost.wait_mail("alice", 1);
-    assert_eq!(mails.len(), 1, "one bounce for both");
-    assert_failed(&mails[0].bytes, &[("a@remote.test", "5.1.1"), ("b@remote.test", "5.1.1")]);
+    let refusing = || Script::new().on("RCPT", Act::Reply("550 5.1.1 nobody"));
+    // The second one says to go ahead with a message for nobody: an empty one ends it (RFC 2920 3.1).
+    for script in [refusing(), refusing().on("DATA", Act::Reply("354 go ahead")), refusing().extensions(&[])]
+    {
+        let server = Server::start(script);
+        let ironpost = ironpost_to(&server);
+        let id = ironpost.send("alice@example.test", &["a@remote.test", "b@remote.test"], &short("none"));
+        ironpost.wait_removed(&id);
+        assert!(server.taken().iter().all(|taken| taken.content.is_empty() && taken.recipients.is_empty()));
+        let mails = ironpost.wait_mail("alice", 1);
+        assert_eq!(mails.len(), 1, "one bounce for both");
+        assert_failed(&mails[0].bytes, &[("a@remote.test", "5.1.1"), ("b@remote.test", "5.1.1")]);
+    }
 }
 
 #[test]

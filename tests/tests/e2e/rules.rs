@@ -266,7 +266,10 @@ fn bare_newlines_in_commands_do_not_pass() {
     client.send(b"MAIL FROM:<a@b.test>\nRCPT TO:<alice@example.test>\nDATA\n\r\n");
     let reply = client.reply();
     assert!(reply.starts_with('5'), "{reply}");
-    client.expect("RCPT TO:<alice@example.test>", "503 5.5.1 Error: need MAIL command");
+    // Closed, or in order: no transaction has begun.
+    let next =
+        client.try_send(b"RCPT TO:<alice@example.test>\r\n").map(|()| client.reply()).unwrap_or_default();
+    assert!(next.is_empty() || next == "503 5.5.1 Error: need MAIL command", "{next}");
 }
 
 #[test]
