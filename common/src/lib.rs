@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`address`], [`destination`], [`status`], [`time`], [`text`], [`delays`] | the words of mail, parsed once into types |
+//! | [`address`], [`destination`], [`dsn`], [`status`], [`time`], [`text`], [`delays`] | the words of mail, parsed once into types |
 //! | [`config`] | `ironpost.toml` |
 //! | [`table`], [`aliases`], [`users`], [`tables`] | the text tables |
 //! | [`routing`] | address class, aliases, transport and nexthop |
@@ -17,6 +17,7 @@ pub mod codec;
 pub mod config;
 pub mod delays;
 pub mod destination;
+pub mod dsn;
 pub mod identity;
 pub mod lifeline;
 pub mod log;

@@ -1,0 +1,459 @@
+//! What a sender asks for about delivery status notifications (RFC 3461): RET and ENVID of a message, NOTIFY and ORCPT of
+//! a recipient, and the xtext in which two of them travel.
+//!
+//! Pure. Each value is parsed once into a type without an unchecked constructor: bounded, printable ASCII, fit for a
+//! header field and a command of our own without another look. What is not within the grammar is refused, never mended.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// Longest value of ENVID, as xtext, in octets (RFC 3461 4.4).
+pub const MAX_ENVELOPE_ID: usize = 100;
+/// Longest value of ORCPT, with its address type, as xtext, in octets (RFC 3461 4.2).
+pub const MAX_ORIGINAL_RECIPIENT: usize = 500;
+
+/// What is wrong with a parameter's value. The text never repeats the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DsnError {
+    /// Neither `FULL` nor `HDRS`.
+    #[error("wanted FULL or HDRS")]
+    Return,
+    /// Not `NEVER`, and not a list of `SUCCESS`, `FAILURE` and `DELAY`.
+    #[error("wanted NEVER, or some of SUCCESS, FAILURE and DELAY with commas between them")]
+    Notify,
+    /// Not xtext, or it hides something that is not printable ASCII.
+    #[error("malformed xtext")]
+    Xtext,
+    /// No `type;` in front of an original recipient.
+    #[error("malformed address type")]
+    AddressType,
+    /// Nothing where something is wanted.
+    #[error("empty value")]
+    Empty,
+    /// Longer than [`MAX_ENVELOPE_ID`] or [`MAX_ORIGINAL_RECIPIENT`].
+    #[error("value too long")]
+    TooLong,
+}
+
+/// What MAIL said about notifications.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageDsn {
+    /// RET: what of the message comes back with a report of failure; `None`: the reporting system's choice.
+    pub ret: Option<Return>,
+    /// ENVID: the sender's own name for the message.
+    pub envelope_id: Option<EnvelopeId>,
+}
+
+/// What RCPT said about notifications.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RecipientDsn {
+    /// NOTIFY.
+    pub notify: Notify,
+    /// ORCPT: the address as the sender's side knew it.
+    pub original: Option<OriginalRecipient>,
+}
+
+/// The RET parameter (RFC 3461 4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Return {
+    /// The whole message.
+    Full,
+    /// Its header.
+    Headers,
+}
+
+impl FromStr for Return {
+    type Err = DsnError;
+    fn from_str(text: &str) -> Result<Self, DsnError> {
+        if text.eq_ignore_ascii_case("FULL") {
+            Ok(Self::Full)
+        } else if text.eq_ignore_ascii_case("HDRS") {
+            Ok(Self::Headers)
+        } else {
+            Err(DsnError::Return)
+        }
+    }
+}
+
+impl fmt::Display for Return {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Full { "FULL" } else { "HDRS" })
+    }
+}
+
+/// What a notification may be about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// Delivered, relayed to a system that sends no notifications, or expanded.
+    Success,
+    /// Failed for good.
+    Failure,
+    /// Not delivered yet.
+    Delay,
+}
+
+/// The NOTIFY parameter (RFC 3461 4.1): absent, `NEVER`, or some of `SUCCESS`, `FAILURE`, `DELAY`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct Notify(u8);
+
+const NEVER: u8 = 1;
+const OCCASIONS: [(&str, u8); 3] = [("SUCCESS", 2), ("FAILURE", 4), ("DELAY", 8)];
+
+impl Notify {
+    /// `NEVER`.
+    pub const NEVER: Self = Self(NEVER);
+
+    /// Was nothing said? Then it is not passed on either.
+    pub fn is_absent(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Is the sender to be told? Without NOTIFY of failures and delays (RFC 3461 4.1 leaves delays to us).
+    pub fn wants(self, occasion: Occasion) -> bool {
+        let bit = match occasion {
+            Occasion::Success => 2,
+            Occasion::Failure => 4,
+            Occasion::Delay => 8,
+        };
+        self.0 & bit != 0 || (self.is_absent() && occasion != Occasion::Success)
+    }
+
+    /// For those whom a recipient was expanded into: their sender was told of the expansion instead of the deliveries
+    /// (RFC 3461 5.2.7, the second of its three ways, as Postfix does it).
+    #[must_use]
+    pub fn without_success(self) -> Self {
+        match self.0 {
+            2 => Self::NEVER,
+            other => Self(other & !2),
+        }
+    }
+}
+
+impl FromStr for Notify {
+    type Err = DsnError;
+    fn from_str(text: &str) -> Result<Self, DsnError> {
+        if text.eq_ignore_ascii_case("NEVER") {
+            return Ok(Self::NEVER);
+        }
+        let mut bits = 0;
+        for word in text.split(',') {
+            let named = OCCASIONS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name));
+            bits |= named.ok_or(DsnError::Notify)?.1;
+        }
+        Ok(Self(bits))
+    }
+}
+
+impl fmt::Display for Notify {
+    /// As a parameter's value; empty when absent.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::NEVER {
+            return f.write_str("NEVER");
+        }
+        let mut separator = "";
+        for (name, _) in OCCASIONS.iter().filter(|(_, bit)| self.0 & bit != 0) {
+            write!(f, "{separator}{name}")?;
+            separator = ",";
+        }
+        Ok(())
+    }
+}
+
+impl TryFrom<u8> for Notify {
+    type Error = DsnError;
+    fn try_from(bits: u8) -> Result<Self, DsnError> {
+        if bits == NEVER || (bits & NEVER == 0 && bits < 16) { Ok(Self(bits)) } else { Err(DsnError::Notify) }
+    }
+}
+
+impl From<Notify> for u8 {
+    fn from(notify: Notify) -> u8 {
+        notify.0
+    }
+}
+
+/// The ENVID parameter (RFC 3461 4.4), decoded: printable ASCII, 1 to [`MAX_ENVELOPE_ID`] octets as xtext.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EnvelopeId(String);
+
+impl EnvelopeId {
+    /// Takes the decoded text.
+    pub fn new(text: &str) -> Result<Self, DsnError> {
+        if text.is_empty() {
+            return Err(DsnError::Empty);
+        }
+        if !is_printable(text) {
+            return Err(DsnError::Xtext);
+        }
+        if xtext(text).len() > MAX_ENVELOPE_ID {
+            return Err(DsnError::TooLong);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Reads a parameter's value.
+    pub fn from_xtext(value: &str) -> Result<Self, DsnError> {
+        if value.len() > MAX_ENVELOPE_ID {
+            return Err(DsnError::TooLong);
+        }
+        Self::new(&from_xtext(value)?)
+    }
+
+    /// The decoded text, for `Original-Envelope-Id`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// As a parameter's value.
+    pub fn to_xtext(&self) -> String {
+        xtext(&self.0)
+    }
+}
+
+impl TryFrom<String> for EnvelopeId {
+    type Error = DsnError;
+    fn try_from(text: String) -> Result<Self, DsnError> {
+        Self::new(&text)
+    }
+}
+
+impl From<EnvelopeId> for String {
+    fn from(id: EnvelopeId) -> String {
+        id.0
+    }
+}
+
+/// The ORCPT parameter (RFC 3461 4.2), decoded: an address type and an address of that type, which need not be one of
+/// the Internet. Printable ASCII, at most [`MAX_ORIGINAL_RECIPIENT`] octets as xtext.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct OriginalRecipient {
+    kind: String,
+    address: String,
+}
+
+impl OriginalRecipient {
+    /// Takes the decoded parts.
+    pub fn new(kind: &str, address: &str) -> Result<Self, DsnError> {
+        // RFC 5321 4.1.2: Atom.
+        let is_atext = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b);
+        if kind.is_empty() || !kind.bytes().all(is_atext) {
+            return Err(DsnError::AddressType);
+        }
+        if address.is_empty() {
+            return Err(DsnError::Empty);
+        }
+        if !is_printable(address) {
+            return Err(DsnError::Xtext);
+        }
+        if kind.len() + 1 + xtext(address).len() > MAX_ORIGINAL_RECIPIENT {
+            return Err(DsnError::TooLong);
+        }
+        Ok(Self { kind: kind.to_owned(), address: address.to_owned() })
+    }
+
+    /// Reads a parameter's value: `type;xtext`.
+    pub fn from_xtext(value: &str) -> Result<Self, DsnError> {
+        if value.len() > MAX_ORIGINAL_RECIPIENT {
+            return Err(DsnError::TooLong);
+        }
+        let (kind, address) = value.split_once(';').ok_or(DsnError::AddressType)?;
+        Self::new(kind, &from_xtext(address)?)
+    }
+
+    /// An address of the Internet; `None` for one that has no room in the parameter.
+    pub fn of(address: &crate::address::Address) -> Option<Self> {
+        Self::new("rfc822", &address.to_string()).ok()
+    }
+
+    /// As a parameter's value.
+    pub fn to_xtext(&self) -> String {
+        format!("{};{}", self.kind, xtext(&self.address))
+    }
+}
+
+impl fmt::Display for OriginalRecipient {
+    /// As in `Original-Recipient` (RFC 3464 2.3.1).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.kind, self.address)
+    }
+}
+
+impl TryFrom<String> for OriginalRecipient {
+    type Error = DsnError;
+    fn try_from(text: String) -> Result<Self, DsnError> {
+        Self::from_xtext(&text)
+    }
+}
+
+impl From<OriginalRecipient> for String {
+    fn from(recipient: OriginalRecipient) -> String {
+        recipient.to_xtext()
+    }
+}
+
+fn is_printable(text: &str) -> bool {
+    text.bytes().all(|b| (32..127).contains(&b))
+}
+
+/// `text` as xtext (RFC 3461 4): `+`, `=` and whatever is not a graphic character as `+XX`.
+fn xtext(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for b in text.bytes() {
+        if (33..127).contains(&b) && !matches!(b, b'+' | b'=') {
+            out.push(char::from(b));
+        } else {
+            out.push_str(&format!("+{b:02X}"));
+        }
+    }
+    out
+}
+
+/// What xtext stands for. Digits of either case are read.
+fn from_xtext(value: &str) -> Result<String, DsnError> {
+    let mut out = String::with_capacity(value.len());
+    let mut bytes = value.bytes();
+    while let Some(b) = bytes.next() {
+        let decoded = match b {
+            b'+' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                let (high, low) = digit().zip(digit()).ok_or(DsnError::Xtext)?;
+                u8::try_from(high * 16 + low).map_err(|_| DsnError::Xtext)?
+            }
+            b'=' => return Err(DsnError::Xtext),
+            graphic @ 33..127 => graphic,
+            _ => return Err(DsnError::Xtext),
+        };
+        if !(32..127).contains(&decoded) {
+            return Err(DsnError::Xtext);
+        }
+        out.push(char::from(decoded));
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn envelope_ids_are_decoded_and_encoded_again() {
+        let long = "x".repeat(100);
+        let too_long = "x".repeat(101);
+        let blown_up = "+20".repeat(34);
+        for (value, expected) in [
+            ("QQ314159", Ok("QQ314159")),
+            ("a+2Bb+3Dc+20d", Ok("a+b=c d")),
+            ("+2b", Ok("+")),
+            (&long, Ok(long.as_str())),
+            (&too_long, Err(DsnError::TooLong)),
+            (&blown_up, Err(DsnError::TooLong)),
+            ("", Err(DsnError::Empty)),
+            ("a b", Err(DsnError::Xtext)),
+            ("a=b", Err(DsnError::Xtext)),
+            ("a+", Err(DsnError::Xtext)),
+            ("a+4", Err(DsnError::Xtext)),
+            ("a+4G", Err(DsnError::Xtext)),
+            ("a++41", Err(DsnError::Xtext)),
+            ("a+0D+0Ab", Err(DsnError::Xtext)),
+            ("a+7Fb", Err(DsnError::Xtext)),
+            ("a+E9b", Err(DsnError::Xtext)),
+            ("\u{e9}", Err(DsnError::Xtext)),
+        ] {
+            let id = EnvelopeId::from_xtext(value);
+            assert_eq!(id.as_ref().map(EnvelopeId::as_str), expected.as_ref().copied(), "{value}");
+            if let Ok(id) = id {
+                assert_eq!(id.to_xtext(), value.replace("+2b", "+2B"), "{value}");
+            }
+        }
+    }
+
+    #[test]
+    fn original_recipients_have_a_type() {
+        let long = format!("rfc822;{}", "x".repeat(493));
+        let too_long = format!("rfc822;{}", "x".repeat(494));
+        for (value, expected) in [
+            ("rfc822;bob@example.com", Ok("rfc822; bob@example.com")),
+            ("RFC822;bob+2Btag@example.com", Ok("RFC822; bob+tag@example.com")),
+            ("x400;/C=de", Err(DsnError::Xtext)),
+            ("x400;/C+3Dde", Ok("x400; /C=de")),
+            ("utf-8;\\x{E9}@example.com", Ok("utf-8; \\x{E9}@example.com")),
+            ("rfc822;a;b", Ok("rfc822; a;b")),
+            (&long, Ok(&*format!("rfc822; {}", "x".repeat(493)))),
+            (&too_long, Err(DsnError::TooLong)),
+            ("bob@example.com", Err(DsnError::AddressType)),
+            (";bob@example.com", Err(DsnError::AddressType)),
+            ("rfc 822;bob@example.com", Err(DsnError::AddressType)),
+            ("rfc822;", Err(DsnError::Empty)),
+            ("rfc822;bob+0Aevil", Err(DsnError::Xtext)),
+        ] {
+            let read = OriginalRecipient::from_xtext(value);
+            assert_eq!(
+                read.as_ref().map(ToString::to_string),
+                expected.as_ref().map(ToString::to_string),
+                "{value}"
+            );
+            if let Ok(read) = read {
+                assert_eq!(read.to_xtext(), value);
+                assert_eq!(OriginalRecipient::try_from(String::from(read.clone())), Ok(read));
+            }
+        }
+    }
+
+    #[test]
+    fn notify_is_never_or_a_list() {
+        use Occasion::{Delay, Failure, Success};
+        for (value, shown, wanted) in [
+            ("NEVER", "NEVER", &[][..]),
+            ("never", "NEVER", &[]),
+            ("SUCCESS", "SUCCESS", &[Success]),
+            ("delay,Success", "SUCCESS,DELAY", &[Success, Delay]),
+            ("FAILURE,FAILURE", "FAILURE", &[Failure]),
+            ("SUCCESS,FAILURE,DELAY", "SUCCESS,FAILURE,DELAY", &[Success, Failure, Delay]),
+        ] {
+            let notify: Notify = value.parse().unwrap();
+            assert_eq!(notify.to_string(), shown);
+            for occasion in [Success, Failure, Delay] {
+                assert_eq!(notify.wants(occasion), wanted.contains(&occasion), "{value} {occasion:?}");
+            }
+            assert_eq!(Notify::try_from(u8::from(notify)), Ok(notify));
+        }
+        for value in ["", "NEVER,SUCCESS", "SUCCESS,NEVER", "SUCCESS,", ",", "SUCCESS, DELAY", "ALWAYS"] {
+            assert_eq!(value.parse::<Notify>(), Err(DsnError::Notify), "{value}");
+        }
+        let absent = Notify::default();
+        assert!(absent.is_absent() && absent.wants(Failure) && absent.wants(Delay) && !absent.wants(Success));
+        for bits in 0..=255 {
+            let good = matches!(bits, 0 | 1) || (bits < 16 && bits % 2 == 0);
+            assert_eq!(Notify::try_from(bits).is_ok(), good, "{bits}");
+        }
+    }
+
+    #[test]
+    fn success_is_taken_out_for_those_a_recipient_expands_into() {
+        for (before, after) in [
+            ("SUCCESS", "NEVER"),
+            ("SUCCESS,FAILURE", "FAILURE"),
+            ("FAILURE,DELAY", "FAILURE,DELAY"),
+            ("NEVER", "NEVER"),
+        ] {
+            assert_eq!(before.parse::<Notify>().unwrap().without_success().to_string(), after);
+        }
+        assert!(Notify::default().without_success().is_absent());
+    }
+
+    #[test]
+    fn ret_is_one_of_two_words() {
+        for (value, expected) in [
+            ("FULL", Ok(Return::Full)),
+            ("hdrs", Ok(Return::Headers)),
+            ("", Err(DsnError::Return)),
+            ("HEADERS", Err(DsnError::Return)),
+        ] {
+            assert_eq!(value.parse(), expected, "{value}");
+        }
+    }
+}
