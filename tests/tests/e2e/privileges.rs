@@ -44,19 +44,20 @@ fn descendants(pid: Pid) -> Vec<(Pid, Vec<String>)> {
     found
 }
 
-/// Runs a shell command as this user and group, without other groups and capabilities.
-fn as_identity((user, group): (u32, u32), script: &str) -> Output {
+/// Runs a shell command as a process runs: its user, group and other groups, without capabilities.
+fn as_process(pid: Pid, script: &str) -> Output {
+    let (user, group) = identity(pid);
+    as_identity((user, group), &status(pid, "Groups").join(","), script)
+}
+
+fn as_identity((user, group): (u32, u32), groups: &str, script: &str) -> Output {
     let mut command = Command::new("setpriv");
-    command.args([
-        "--reuid",
-        &user.to_string(),
-        "--regid",
-        &group.to_string(),
-        "--clear-groups",
-        "sh",
-        "-c",
-        script,
-    ]);
+    command.args(["--reuid", &user.to_string(), "--regid", &group.to_string()]);
+    match groups {
+        "" => command.arg("--clear-groups"),
+        groups => command.args(["--groups", groups]),
+    };
+    command.args(["--inh-caps=-all", "--bounding-set=-all", "sh", "-c", script]);
     run(&mut command, b"")
 }
 
@@ -119,44 +120,43 @@ fn identities_reach_only_what_they_need() {
         return skipped("identities_reach_only_what_they_need", "not root");
     }
     let (ironpost, _) = with_a_waiting_message();
-    let smtpd = identity(ironpost.daemon(&["smtpd"]));
-    let queued = identity(ironpost.daemon(&["queued"]));
-    let deliverd = identity(ironpost.daemon(&["deliverd", "smtp"]));
+    let smtpd = ironpost.daemon(&["smtpd"]);
+    let queued = ironpost.daemon(&["queued"]);
+    let deliverd = ironpost.daemon(&["deliverd", "smtp"]);
     let spool = ironpost.spool();
     let file = ironpost.files_in_spool().pop().unwrap();
-    let refused = |who: (u32, u32), script: &str, path: &Path| {
+    let denied = |output: Output, who: &str, script: &str| {
+        assert_ne!(output.code, 0, "{who} may: {script}: {}", output.text());
+        assert!(output.err.contains("denied"), "{who}: {script}: {}", output.err);
+    };
+    let refused = |who: Pid, script: &str, path: &Path| {
         let script = script.replace("{}", &path.display().to_string());
-        let output = as_identity(who, &script);
-        assert_ne!(output.code, 0, "{who:?} may: {script}: {}", output.text());
-        assert!(
-            output.err.contains("Permission denied") || output.err.contains("denied"),
-            "{script}: {}",
-            output.err
-        );
+        denied(as_process(who, &script), &format!("{:?}", identity(who)), &script);
     };
     // smtpd adds names to incoming/ and sees nothing there.
-    as_identity(smtpd, &format!("touch {0}/incoming/try && rm {0}/incoming/try", spool.display())).ok();
+    as_process(smtpd, &format!("touch {}/incoming/try", spool.display())).ok();
     refused(smtpd, "ls {}", &spool.join("incoming"));
     refused(smtpd, "cat {}", &file);
     for queue in ["active", "deferred", "hold", "corrupt", "maildrop"] {
         refused(smtpd, "ls {}", &spool.join(queue));
         refused(smtpd, "touch {}/x", &spool.join(queue));
     }
+    refused(smtpd, "ls {}", &spool.join("private"));
     // deliverd sees no queue at all.
     refused(deliverd, "cat {}", &file);
     for queue in ["incoming", "active", "deferred", "hold", "corrupt", "maildrop"] {
         refused(deliverd, "ls {}", &spool.join(queue));
         refused(deliverd, "touch {}/x", &spool.join(queue));
     }
-    // Anyone else neither, nor the daemons' sockets.
-    let anyone = (61299, 61299);
-    refused(anyone, "cat {}", &file);
-    for folder in ["incoming", "active", "deferred", "hold", "corrupt", "private"] {
-        refused(anyone, "ls {}", &spool.join(folder));
+    // Anyone else neither.
+    for (script, path) in [("cat", file.clone())].into_iter().chain(
+        ["incoming", "active", "deferred", "hold", "corrupt", "private"].map(|name| ("ls", spool.join(name))),
+    ) {
+        let script = format!("{script} {}", path.display());
+        denied(as_identity((61299, 61299), "", &script), "anyone", &script);
     }
-    refused(smtpd, "ls {}", &spool.join("private"));
     // queued owns it.
-    as_identity(queued, &format!("cat {} > /dev/null", file.display())).ok();
+    as_process(queued, &format!("cat {} > /dev/null", file.display())).ok();
     for who in [smtpd, queued, deliverd] {
         refused(who, "cat {}", Path::new("/etc/shadow"));
     }
@@ -219,19 +219,25 @@ fn mailboxes_of_a_users_file_belong_to_the_folders_owner() {
 }
 
 #[test]
-fn mail_never_becomes_roots() {
+fn delivery_as_another_user_cannot_touch_what_is_not_theirs() {
     if !is_root() {
-        return skipped("mail_never_becomes_roots", "not root");
+        return skipped("delivery_as_another_user_cannot_touch_what_is_not_theirs", "not root");
     }
-    // The folder above the placeholder is root's: nothing from the network is written there as root.
+    // Alice's Maildir is a link to a folder of root: delivery happens as the mailboxes' owner, who may not write there.
     let setup = Setup::new();
-    std::os::unix::fs::chown(setup.path().join("mail"), Some(0), Some(0)).unwrap();
-    let ironpost = setup.start();
-    let id = ironpost.send("a@client.test", &["alice@example.test"], &short("x"));
-    ironpost.log.wait("an outcome", |line| (line.contains(&id) && line.contains("status=")).then_some(()));
-    for mail in ironpost.mail("alice") {
-        assert_ne!(std::fs::metadata(&mail.path).unwrap().uid(), 0, "{}", mail.path.display());
+    let target = setup.path().join("precious");
+    for folder in ["", "new", "cur", "tmp"] {
+        std::fs::create_dir(target.join(folder)).unwrap();
     }
+    std::os::unix::fs::symlink(&target, setup.path().join("mail/alice")).unwrap();
+    let ironpost = setup.start();
+    let id = ironpost.send("dave@example.test", &["alice@example.test", "bob@example.test"], &short("x"));
+    ironpost.log.wait("an outcome", |line| {
+        (line.contains(&id) && line.contains("to=<alice@") && !line.contains("status=sent")).then_some(())
+    });
+    ironpost.wait_mail("bob", 1);
+    assert_eq!(std::fs::read_dir(target.join("new")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(target.join("tmp")).unwrap().count(), 0);
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn sendmail_options_of_other_programs_are_taken() {
         &["-fbob@example.test", "-F", "Bob B.", "-i", "--", "alice@example.test"],
         &["-bm", "-i", "-r", "bob@example.test", "alice@example.test"],
         &["-v", "-i", "-odb", "-f", "bob@example.test", "alice@example.test"],
-        &["-i", "-N", "never", "-R", "hdrs", "-f", "bob@example.test", "alice@example.test"],
+        &["-i", "-N", "failure", "-R", "hdrs", "-f", "bob@example.test", "alice@example.test"],
     ];
     for (index, form) in forms.iter().enumerate() {
         let output = ironpost.sendmail(form, b"Subject: x\n\nx\n");
@@ -272,6 +272,10 @@ fn log_follows_a_message_in_postfix_words() {
         &short("x"),
     );
     ironpost.wait_removed(&id);
+    // Each process writes its own lines: those of one may come after those of another.
+    for text in ["to=<good@", "to=<never@", "to=<bob@"] {
+        ironpost.log.wait(text, |line| (line.contains(&id) && line.contains(text)).then_some(()));
+    }
     let lines: Vec<_> = ironpost.log.all().into_iter().filter(|line| line.contains(&id)).collect();
     let has = |program: &str, text: &str| {
         let (program, text) = (format!("ironpost/{program}["), format!("]: {id}: {text}"));
