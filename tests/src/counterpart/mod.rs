@@ -1,6 +1,7 @@
 //! The servers on the other side: real ones (Postfix and its smtp-sink, dnsmasq), and scripted ones for what
 //! no real one does.
 
+pub mod deaf;
 pub mod dns;
 pub mod postfix;
 pub mod script;

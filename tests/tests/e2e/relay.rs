@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ironpost_tests::corpus::short;
+use ironpost_tests::counterpart::deaf::Deaf;
 use ironpost_tests::counterpart::dns::{Dnsmasq, Zone};
 use ironpost_tests::counterpart::script::{Act, Script, Server};
 use ironpost_tests::ironpost::Ironpost;
@@ -98,6 +99,31 @@ fn equal_preference_uses_the_one_that_lives() {
     hosts[0].wait(10);
     ironpost.wait_empty();
     assert_eq!(hosts[1].connections(), 0);
+}
+
+#[test]
+fn slow_host_does_not_hold_up_an_equal_one() {
+    // RFC 8305 5: the next address is tried while the first one still hesitates.
+    let hosts = hosts(vec![Script::new()]);
+    let (slow, other_slow) = (own_address(), own_address());
+    let _deaf = [Deaf::start_at(slow, hosts[0].port()), Deaf::start_at(other_slow, hosts[0].port())];
+    let dns = Zone::new()
+        .mx("relay.test", 10, "slow.test")
+        .mx("relay.test", 10, "fast.test")
+        .host("slow.test", slow)
+        .host("slow.test", other_slow)
+        .host("fast.test", address(&hosts[0]))
+        .serve();
+    let ironpost = ironpost_with(&dns, hosts[0].port());
+    let before = std::time::Instant::now();
+    for _ in 0..8 {
+        let id = ironpost.send("alice@example.test", &["u@relay.test"], &short("x"));
+        ironpost.wait_removed(&id);
+    }
+    // A connection that is not answered takes half a minute at least to fail by itself.
+    assert!(before.elapsed().as_secs() < 15, "eight messages took {:?}", before.elapsed());
+    assert_eq!(hosts[0].taken().len(), 8);
+    assert_eq!(ironpost.log.count(|line| line.contains("status=deferred")), 0);
 }
 
 #[test]
