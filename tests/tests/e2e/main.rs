@@ -8,6 +8,7 @@ mod config;
 mod content;
 mod counterparts;
 mod crash;
+mod descriptors;
 mod disk;
 mod first_mail;
 mod load;
