@@ -10,7 +10,7 @@
 //!
 //! Started by anyone else, all of it belongs to that user with mode 0700 (`public/` included).
 
-use crate::id::{QueueId, folders};
+use crate::id::QueueId;
 use crate::storage::{Disk, Storage};
 use common::identity::{Identities, is_root};
 use common::time::Timestamp;
@@ -191,12 +191,6 @@ pub fn prepare(spool: &Spool, ids: &Identities) -> io::Result<()> {
 pub fn make_deferred_folder(spool: &Spool, id: QueueId) -> io::Result<()> {
     let path = spool.directory(Queue::Deferred).join(id.folder());
     spool.storage.make_folder(&path).map_err(|e| named(e, "cannot create", &path))
-}
-
-/// All sub-folders of `deferred/` that may exist.
-pub fn deferred_folders(spool: &Spool) -> impl Iterator<Item = PathBuf> + Send + use<> {
-    let root = spool.directory(Queue::Deferred);
-    folders().map(move |name| root.join(name))
 }
 
 fn make(path: &Path, uid: Uid, gid: Gid, bits: u32) -> io::Result<()> {
