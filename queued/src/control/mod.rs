@@ -14,8 +14,8 @@ use common::time::Timestamp;
 use spool::control::{Answer, MAX_IDS, Request, Selection, Verb};
 use spool::id::QueueId;
 use spool::layout::Queue;
-use spool::listing;
-use std::collections::HashSet;
+use spool::listing::{self, Listed};
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -102,19 +102,12 @@ fn client(socket: &PacketSocket, disk: &Arc<Disk>, owner: u32, events: &Sender<E
 }
 
 fn list(socket: &PacketSocket, disk: &Disk, selection: Selection) -> io::Result<()> {
-    let mut missing = Missing::new(&selection);
     let mut count = 0;
-    for item in listing::list(disk.spool(), selection, Timestamp::now()) {
-        match item {
-            Ok(listed) => {
-                missing.found(listed.id);
-                count += 1;
-                answer(socket, &Answer::Listed(Box::new(listed)))?;
-            }
-            Err((id, error)) => common::warn!("{id}: cannot be listed: {error}"),
-        }
-    }
-    answer(socket, &Answer::Done { count, missing: missing.rest() })
+    let missing = walk(disk, selection, |listed| {
+        count += 1;
+        answer(socket, &Answer::Listed(Box::new(listed)))
+    })?;
+    answer(socket, &Answer::Done { count, missing })
 }
 
 fn change(
@@ -124,10 +117,8 @@ fn change(
     selection: Selection,
     events: &Sender<Event>,
 ) -> io::Result<()> {
-    let mut missing = Missing::new(&selection);
-    let found = listing::list(disk.spool(), selection, Timestamp::now()).filter_map(|item| {
-        let listed = item.ok()?;
-        missing.found(listed.id);
+    let mut ids = Vec::new();
+    let missing = walk(disk, selection, |listed| {
         let applies = match verb {
             // A held message stays held; a message that is not held needs no release.
             Verb::Retry => listed.queue != Queue::Hold,
@@ -135,9 +126,11 @@ fn change(
             Verb::Hold => !matches!(listed.queue, Queue::Hold | Queue::Maildrop),
             Verb::Delete => true,
         };
-        applies.then_some(listed.id)
-    });
-    let ids: Vec<QueueId> = found.collect();
+        if applies {
+            ids.push(listed.id);
+        }
+        Ok(())
+    })?;
     let mut count = 0;
     for part in ids.chunks(BATCH) {
         let (reply, changed) = sync_channel(1);
@@ -147,7 +140,41 @@ fn change(
             _ => return answer(socket, &refused(EX_UNAVAILABLE, "the queue manager is stopping or stuck")),
         }
     }
-    answer(socket, &Answer::Done { count, missing: missing.rest() })
+    answer(socket, &Answer::Done { count, missing })
+}
+
+/// Shows every selected message once, although messages move on while the folders are read, and gives the named IDs that are not there.
+fn walk(
+    disk: &Disk,
+    selection: Selection,
+    mut show: impl FnMut(Listed) -> io::Result<()>,
+) -> io::Result<Vec<QueueId>> {
+    let mut missing: BTreeSet<QueueId> = selection.ids.iter().copied().collect();
+    // From the queues that are read first: few, whatever waits in deferred/. Only these can come a second time.
+    let mut moving: HashSet<QueueId> = HashSet::new();
+    let mut pass = |selection: Selection, missing: &mut BTreeSet<QueueId>| {
+        for item in listing::list(disk.spool(), selection, Timestamp::now()) {
+            match item {
+                Ok(listed) if moving.contains(&listed.id) => {}
+                Ok(listed) => {
+                    missing.remove(&listed.id);
+                    if matches!(listed.queue, Queue::Maildrop | Queue::Incoming | Queue::Active) {
+                        moving.insert(listed.id);
+                    }
+                    show(listed)?;
+                }
+                Err((id, error)) => common::warn!("{id}: cannot be listed: {error}"),
+            }
+        }
+        Ok::<(), io::Error>(())
+    };
+    pass(selection.clone(), &mut missing)?;
+    if !missing.is_empty() {
+        // One that went back to active/ behind our back.
+        let ids = missing.iter().copied().collect();
+        pass(Selection { ids, ..selection }, &mut missing)?;
+    }
+    Ok(missing.into_iter().collect())
 }
 
 fn submit(socket: &PacketSocket, disk: &Disk, file: File, uid: u32) -> io::Result<()> {
@@ -165,23 +192,4 @@ fn answer(socket: &PacketSocket, answer: &Answer) -> io::Result<()> {
 
 fn refused(exit: u8, text: &str) -> Answer {
     Answer::Refused { exit, text: printable(text, 1000) }
-}
-
-/// The named IDs that have not been found.
-struct Missing(HashSet<QueueId>);
-
-impl Missing {
-    fn new(selection: &Selection) -> Self {
-        Self(selection.ids.iter().copied().collect())
-    }
-
-    fn found(&mut self, id: QueueId) {
-        self.0.remove(&id);
-    }
-
-    fn rest(self) -> Vec<QueueId> {
-        let mut ids: Vec<_> = self.0.into_iter().collect();
-        ids.sort_unstable();
-        ids
-    }
 }
