@@ -3,10 +3,12 @@
 
 use crate::disk::{self, Disk, Pool};
 use crate::manager::{Event, Manager};
+use crate::message::Lifetimes;
 use crate::scheduler::backoff::Backoff;
+use crate::scheduler::limits::{Limit, Limits};
 use crate::scheduler::{self, Scheduler};
 use crate::{control, dispatch, intake, lock};
-use common::config::Config;
+use common::config::{Config, Rate};
 use common::identity::{self, Identities};
 use common::packet::PacketListener;
 use common::tables::Tables;
@@ -102,10 +104,19 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
 }
 
 fn settings(config: &Config) -> scheduler::Settings {
+    let destinations = &config.queued.destinations;
+    let limit = |concurrency, recipients, rate: Rate| Limit { concurrency, recipients, gap: rate.gap() };
+    let own = destinations.each();
     scheduler::Settings {
         backoff: Backoff { first_retry: config.queued.first_retry.0, max_retry: config.queued.max_retry.0 },
-        concurrency: config.queued.destinations.concurrency,
-        recipients: config.queued.destinations.recipients,
+        lifetimes: Lifetimes {
+            lifetime: config.queued.lifetime.0,
+            bounce_lifetime: config.queued.bounce_lifetime.0,
+        },
+        limits: Limits {
+            all: limit(destinations.concurrency, destinations.recipients, destinations.rate),
+            of: own.map(|(name, most, recipients, rate)| (name, limit(most, recipients, rate))).collect(),
+        },
         active_limit: ACTIVE_LIMIT,
         recipient_limit: RECIPIENT_LIMIT,
     }

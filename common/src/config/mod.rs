@@ -4,14 +4,16 @@
 //! `file:line:column`, show the line with a caret, and what would be right; see [`ConfigError`]. The doc comment of a
 //! field is the text for admins.
 
+pub mod destinations;
 mod error;
 mod load;
 mod networks;
 mod values;
 
+pub use destinations::Destinations;
 pub use error::ConfigError;
 pub use networks::{Network, Networks};
-pub use values::{ByteSize, TimeSpan};
+pub use values::{ByteSize, Rate, TimeSpan};
 
 use crate::address::Domain;
 use crate::destination::Nexthop;
@@ -132,16 +134,6 @@ pub struct Queued {
     pub bounce_lifetime: TimeSpan,
     /// Limits for every destination.
     pub destinations: Destinations,
-}
-
-/// `[queued.destinations]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Destinations {
-    /// Most deliveries at once to a destination.
-    pub concurrency: u32,
-    /// Most recipients in a transaction.
-    pub recipients: u32,
 }
 
 /// `[deliverd]`
@@ -269,12 +261,6 @@ impl Default for Queued {
             bounce_lifetime: TimeSpan::from_secs(86400),
             destinations: Destinations::default(),
         }
-    }
-}
-
-impl Default for Destinations {
-    fn default() -> Self {
-        Self { concurrency: 20, recipients: 50 }
     }
 }
 

@@ -34,6 +34,14 @@ address = "127.0.0.1:2525"
 first_retry = "500ms"
 [queued.destinations]
 concurrency = 5
+rate = "10/s"
+[queued.destinations."Slow.example"]
+rate = "500/h"
+concurrency = 1
+[queued.destinations."[mx.example]:2525"]
+recipients = 1
+rate = "none"
+[queued.destinations.local]
 [deliverd]
 relay_host = "[smtp.example.net]:587"
 nameservers = ["127.0.0.1:5353"]
@@ -52,6 +60,19 @@ format = "json"
     assert_eq!(config.smtpd.message_size_limit.0, 10 << 20);
     assert_eq!(config.queued.first_retry.as_millis(), 500);
     assert_eq!(config.smtpd.recipient_limit, 1000, "other keys keep their defaults");
+    let mut limits: Vec<_> = config.queued.destinations.each().collect();
+    limits.sort_by_key(|(nexthop, ..)| format!("{nexthop:?}"));
+    let limits: Vec<_> =
+        limits.iter().map(|(n, c, r, rate)| format!("{n} {c} {r} {rate} {:?}", rate.gap())).collect();
+    assert_eq!(
+        limits,
+        [
+            "local 5 50 10/s 100ms",
+            "slow.example 1 50 500/h 7.2s",
+            "local 5 50 10/s 100ms",
+            "[mx.example]:2525 5 1 none 0ns"
+        ]
+    );
     let written = toml::to_string(&config).unwrap();
     assert_eq!(parse(&written).unwrap(), config, "{written}");
 }
@@ -76,6 +97,16 @@ fn bad_keys_and_values_are_shown_at_their_place() {
         ("[local]\nmailbox = \"/m/../{user}\"", "2:11:", "\"..\""),
         ("[deliverd]\nrelay_host = \"[x\"", "2:14:", "missing \"]\""),
         ("[queued]\nmax_retry = \"1s\"", "2:13:", "shorter than first_retry"),
+        ("[queued.destinations]\nconcurency = 5", "2:14:", "unknown field `concurency`"),
+        ("[queued.destinations]\nratio = \"5/s\"", "2:9:", "unknown field `ratio`"),
+        ("[queued.destinations]\nrate = \"5\"", "2:8:", "\"5\" is no rate"),
+        ("[queued.destinations]\nrate = \"0/s\"", "2:8:", "\"0/s\" is no rate"),
+        ("[queued.destinations]\nconcurrency = 0", "2:15:", "must not be 0"),
+        ("[queued.destinations.\"a.example\"]\nrat = 5", "2:1:", "unknown field `rat`"),
+        ("[queued.destinations.\"a.example\"]\nconcurrency = 0", "2:15:", "nonzero"),
+        ("[queued.destinations.\"a.example\"]\nrecipients = 51", "2:14:", "50 at most"),
+        ("[queued.destinations.\"a b\"]\nrecipients = 5", "1:1:", "a nexthop, as"),
+        ("[queued.destinations.\"a.b\"]\n[queued.destinations.\"A.b\"]\n", "1:9:", "twice"),
         ("relay_domains = [\"localhost\"]", "1:17:", "local_domains as well"),
         ("hostname = ", "1:12:", ""),
     ] {

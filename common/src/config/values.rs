@@ -1,4 +1,4 @@
-//! Sizes (`"50M"`) and times (`"5m"`) as they are written in the configuration.
+//! Sizes (`"50M"`), times (`"5m"`) and rates (`"10/s"`) as they are written in the configuration.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::fmt;
@@ -12,6 +12,63 @@ pub struct ByteSize(pub u64);
 /// A length of time: digits and one of `ms`, `s`, `m`, `h`, `d`, `w`. At most 100 years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TimeSpan(pub Duration);
+
+/// How often something may happen: `N/s`, `N/m`, `N/h` or `N/d`; or `none`, which is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How often; 0 for no limit.
+    count: u32,
+    /// Seconds.
+    per: u64,
+}
+
+impl Rate {
+    /// No limit.
+    pub const NONE: Self = Self { count: 0, per: 1 };
+
+    /// The time from one to the next; zero for no limit.
+    pub fn gap(self) -> Duration {
+        Duration::from_secs(self.per).checked_div(self.count).unwrap_or(Duration::ZERO)
+    }
+}
+
+const RATES: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match RATES.iter().find(|(_, seconds)| self.count > 0 && *seconds == self.per) {
+            Some((unit, _)) => write!(f, "{}/{unit}", self.count),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "none" {
+            return Ok(Self::NONE);
+        }
+        let read = || {
+            let (count, unit) = text.split_once('/')?;
+            let per = RATES.iter().find(|(name, _)| *name == unit)?.1;
+            let digits = !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit());
+            let count = if digits { count.parse().ok() } else { None };
+            Some(Self { count: count.filter(|count| (1..=1_000_000).contains(count))?, per })
+        };
+        read().ok_or_else(|| {
+            D::Error::custom(format!(
+                "{text:?} is no rate: wanted a number and /s, /m, /h or /d, such as \"10/s\", or \"none\""
+            ))
+        })
+    }
+}
 
 impl TimeSpan {
     /// Whole seconds.

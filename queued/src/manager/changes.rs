@@ -90,13 +90,13 @@ impl Manager {
                 self.changes.count(request, false);
             } else {
                 self.changes.messages.insert(id, Wanted { request, verb, started: false });
-                self.claim(id);
+                self.claim(id, now);
             }
         }
     }
 
     /// Takes the message out of the queue's memory, at once or when a file thread gives it back.
-    fn claim(&mut self, id: QueueId) {
+    fn claim(&mut self, id: QueueId, now: Timestamp) {
         let with_file_thread = match self.active.get(&id) {
             Some(active) => !active.is_here(),
             // Being loaded, or being copied.
@@ -104,7 +104,7 @@ impl Manager {
         };
         if !with_file_thread {
             self.active.remove(&id);
-            self.scheduler.forget(id);
+            self.scheduler.forget(id, now);
             self.start_change(id);
         }
     }

@@ -14,7 +14,7 @@ pub use event::Event;
 
 use crate::disk::{Disk, Done, Loaded, Pool, Settled, Task};
 use crate::dispatch::Outgoing;
-use crate::scheduler::{self, Action, Scheduler, Source};
+use crate::scheduler::{self, Action, Facts, Scheduler, Source};
 use active::Active;
 use changes::Changes;
 use common::signals::Signal;
@@ -187,7 +187,7 @@ impl Manager {
             Event::Change { verb, ids, reply } => self.change(verb, ids, reply, now),
             Event::Signal(Signal::Reload) => {
                 if let Some(settings) = (self.reload)(&self.disk) {
-                    self.scheduler.set(settings);
+                    self.scheduler.set(settings, now);
                 }
             }
             Event::Signal(Signal::Terminate) => {
@@ -211,7 +211,7 @@ impl Manager {
     fn proceed(&mut self, id: QueueId, now: Timestamp) {
         let Some(active) = self.active.get_mut(&id).filter(|active| active.is_here()) else { return };
         if active.attempted {
-            let due = self.scheduler.next_attempt(id, active.arrived, now);
+            let due = self.scheduler.next_attempt(id, now);
             if let Some(work) = active.settle(due) {
                 self.pool.give(Task::Settle(Box::new(work)));
             }
@@ -246,18 +246,25 @@ impl Manager {
         match loaded {
             Loaded::Ready(ready) if !wanted => {
                 let mut ready = *ready;
-                let (recipients, shares) = (ready.message.len(), std::mem::take(&mut ready.shares));
+                let facts = Facts {
+                    arrived: ready.message.arrived,
+                    null_sender: ready.message.sender.is_null(),
+                    recipients: ready.message.len(),
+                };
+                let shares = std::mem::take(&mut ready.shares);
                 self.active.insert(id, Active::new(ready));
-                self.scheduler.loaded(id, recipients, shares, now);
+                if !self.scheduler.loaded(id, facts, shares, now) {
+                    self.active.remove(&id);
+                }
             }
-            Loaded::Later(source) if !wanted => self.scheduler.postpone(id, source, now.after(AGAIN)),
+            Loaded::Later(source) if !wanted => self.scheduler.postpone(id, source, now.after(AGAIN), now),
             Loaded::Gone => {
                 if source == Source::Active {
                     common::info!("{id}: not in active/ any more");
                 }
-                self.scheduler.forget(id);
+                self.scheduler.forget(id, now);
             }
-            Loaded::Ready(_) | Loaded::Later(_) => self.scheduler.forget(id),
+            Loaded::Ready(_) | Loaded::Later(_) => self.scheduler.forget(id, now),
         }
         self.start_change(id);
     }
@@ -274,15 +281,15 @@ impl Manager {
             }
             Settled::Deferred(due) if !wanted => {
                 self.active.remove(&id);
-                self.scheduler.postpone(id, Source::Deferred(due), due);
+                self.scheduler.postpone(id, Source::Deferred(due), due, now);
             }
             Settled::Lost if !wanted => {
                 self.active.remove(&id);
-                self.scheduler.postpone(id, Source::Active, now.after(AGAIN));
+                self.scheduler.postpone(id, Source::Active, now.after(AGAIN), now);
             }
             _ => {
                 self.active.remove(&id);
-                self.scheduler.forget(id);
+                self.scheduler.forget(id, now);
             }
         }
         self.start_change(id);
@@ -292,7 +299,7 @@ impl Manager {
     fn after_task(&mut self, id: QueueId, now: Timestamp) {
         if self.changes.waiting_for(id) {
             self.active.remove(&id);
-            self.scheduler.forget(id);
+            self.scheduler.forget(id, now);
             self.start_change(id);
         } else {
             self.proceed(id, now);

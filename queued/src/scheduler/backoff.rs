@@ -46,6 +46,12 @@ impl Jitter {
         Duration::from_micros(micros.saturating_sub(tenth).saturating_add(offset))
     }
 
+    /// Anything from zero to `length`.
+    pub fn within(&mut self, length: Duration) -> Duration {
+        let micros = u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(self.next() % micros.saturating_add(1).max(1))
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

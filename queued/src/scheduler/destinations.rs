@@ -1,100 +1,99 @@
-//! Queues of jobs, one for each lane, and how many of a lane may be out at once.
+//! All lanes: which one is next, and what becomes of one whose destination is down.
 //!
 //! A lane is a destination (transport and nexthop); for mailboxes of this machine each mailbox is a lane of its own, so that a locked one does
-//! not hold up the others. Within a lane jobs go first in, first out; between the lanes of a transport it goes round.
+//! not hold up the others. Between the lanes of a transport it goes round, a job a turn. How many jobs of a lane may be out is in [`super::window`],
+//! whose turn it is within a lane in `lane`, what an admin allows in [`super::limits`].
 //!
 //! ```text
-//! window    starts at min(5, concurrency)
-//! success   window + 1/window, at most concurrency; a window below the start goes back to it at once
-//! failure   window − 1 (no connection to the destination); at 0 the lane is throttled for a while (about first_retry)
-//! probe     when that time is over the window is 1: one job shows whether the destination is back
+//! throttled   when its window says that the destination is dead; nothing goes out, and its jobs are suspended
+//! pause n     min(60 s, 9/10 first_retry) × 2ⁿ, at most 9/10 max_retry; n counts the pauses since the last success
+//! probe       when the pause is over one job goes out; a few more may wait for its answer, the others are suspended.
+//!             Reached: open, and the window starts anew. Not reached: the next pause.
+//! doubtful    a lane whose last answer was a failure; all doubtful lanes of a transport together get at most half of its workers' places
 //! ```
+//!
+//! The pauses are a tenth shorter than the retries, so that the message that met the failure can be the next probe.
+//! An idle lane is forgotten as soon as there is nothing to remember, or after `memory`; idle lanes that are remembered are at most [`MAX_IDLE`].
 
-use common::address::Address;
-use common::destination::{Destination, Transport};
+use super::JobId;
+use super::lane::{Health, LaneState};
+use super::limits::Limits;
+use super::window::Window;
+use common::destination::Transport;
 use common::status::Status;
 use common::time::Timestamp;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-/// Names a job for as long as the process lives.
-pub type JobId = u64;
+pub use super::lane::{Lane, Throttle};
 
-/// Window of a destination about which nothing is known yet.
-const START: u32 = 5;
+/// Most idle lanes that are remembered for their failures; beyond that, those whose memory ends first are forgotten.
+pub const MAX_IDLE: usize = 20_000;
 
-/// What shares a window.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Lane {
-    /// How and where to.
-    pub destination: Destination,
-    /// For the local transport: whose mailbox.
-    pub mailbox: Option<Address>,
+/// How many jobs may wait for the answer of a probe.
+pub const PROBE_QUEUE: usize = 5;
+
+/// How long lanes are paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pauses {
+    /// The first pause.
+    pub first: Duration,
+    /// The longest.
+    pub longest: Duration,
+    /// How long an idle lane's failures are remembered.
+    pub memory: Duration,
+}
+
+impl Pauses {
+    /// Pause number `n`, from 0.
+    pub fn pause(&self, n: u32) -> Duration {
+        self.first.saturating_mul(1u32.checked_shl(n).unwrap_or(u32::MAX)).min(self.longest)
+    }
 }
 
 /// All lanes with their jobs.
 #[derive(Debug)]
 pub struct Destinations {
-    concurrency: u32,
-    pause: Duration,
-    /// How long a lane without jobs is remembered for its failures.
-    memory: Duration,
+    limits: Limits,
+    pauses: Pauses,
     numbers: HashMap<Lane, u64>,
     lanes: HashMap<u64, LaneState>,
     next_number: u64,
-    rings: HashMap<Transport, VecDeque<u64>>,
+    /// By transport; the doubtful ones apart.
+    rings: HashMap<(Transport, bool), VecDeque<(u64, u32)>>,
+    /// Jobs of doubtful lanes that are out.
+    doubtful: HashMap<Transport, usize>,
     timers: BTreeSet<(Timestamp, u64)>,
 }
 
-#[derive(Debug)]
-struct LaneState {
-    lane: Lane,
-    queue: VecDeque<JobId>,
-    in_hand: u32,
-    window: u32,
-    successes: u32,
-    throttled: Option<Throttle>,
-    timer: Option<Timestamp>,
-    in_ring: bool,
-}
-
-/// Why and until when a lane is paused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Throttle {
-    /// When a probe may go out.
-    pub until: Timestamp,
-    /// What the last attempt came to.
-    pub reason: Status,
-}
-
-impl LaneState {
-    fn ready(&self) -> bool {
-        !self.queue.is_empty() && self.throttled.is_none() && self.in_hand < self.window
-    }
-}
-
 impl Destinations {
-    /// No lanes yet. `concurrency` is at least 1; a throttled lane rests for `pause`; failures of an idle lane are forgotten after `memory`.
-    pub fn new(concurrency: u32, pause: Duration, memory: Duration) -> Self {
+    /// No lanes yet.
+    pub fn new(limits: Limits, pauses: Pauses) -> Self {
         Self {
-            concurrency: concurrency.max(1),
-            pause,
-            memory,
+            limits,
+            pauses,
             numbers: HashMap::new(),
             lanes: HashMap::new(),
             next_number: 0,
             rings: HashMap::new(),
+            doubtful: HashMap::new(),
             timers: BTreeSet::new(),
         }
     }
 
     /// Other limits from now on.
-    pub fn set_limits(&mut self, concurrency: u32, pause: Duration, memory: Duration) {
-        self.concurrency = concurrency.max(1);
-        self.pause = pause;
-        self.memory = memory;
-        for state in self.lanes.values_mut() {
-            state.window = state.window.min(self.concurrency);
+    pub fn set_limits(&mut self, limits: Limits, pauses: Pauses, now: Timestamp) {
+        self.limits = limits;
+        self.pauses = pauses;
+        let mut numbers = Vec::new();
+        for (number, state) in &mut self.lanes {
+            state.limit = self.limits.get(&state.lane.destination.nexthop);
+            state.window.limit(state.limit.concurrency);
+            state.pace = state.pace.min(now.after(state.limit.gap));
+            numbers.push(*number);
+        }
+        for number in numbers {
+            self.changed(number, now);
         }
     }
 
@@ -104,17 +103,8 @@ impl Destinations {
             return *number;
         }
         self.next_number += 1;
-        let state = LaneState {
-            lane: lane.clone(),
-            queue: VecDeque::new(),
-            in_hand: 0,
-            window: START.min(self.concurrency),
-            successes: 0,
-            throttled: None,
-            timer: None,
-            in_ring: false,
-        };
-        self.lanes.insert(self.next_number, state);
+        let limit = self.limits.get(&lane.destination.nexthop);
+        self.lanes.insert(self.next_number, LaneState::new(lane.clone(), limit));
         self.numbers.insert(lane, self.next_number);
         self.next_number
     }
@@ -124,88 +114,132 @@ impl Destinations {
         self.lanes.get(&number).map(|state| &state.lane)
     }
 
-    /// Why the lane is paused, when it is.
-    pub fn throttle(&self, number: u64) -> Option<&Throttle> {
-        self.lanes.get(&number)?.throttled.as_ref()
+    /// Most recipients in a job of this lane.
+    pub fn recipients(&self, number: u64) -> u32 {
+        self.lanes.get(&number).map_or(1, |state| state.limit.recipients)
     }
 
-    /// Queues a job behind the others of its lane.
-    pub fn push(&mut self, number: u64, job: JobId) {
-        if let Some(state) = self.lanes.get_mut(&number) {
-            state.queue.push_back(job);
+    /// Jobs of this lane that wait, and since when the next of them does.
+    pub fn backlog(&self, number: u64) -> (usize, Option<Timestamp>) {
+        self.lanes.get(&number).map_or((0, None), |state| (state.queued(), state.waits_since()))
+    }
+
+    /// Why the lane takes no more jobs, when it does not, and until when.
+    pub fn closed(&self, number: u64, now: Timestamp) -> Option<Throttle> {
+        let state = self.lanes.get(&number)?;
+        match &state.health {
+            Health::Open => None,
+            Health::Throttled(throttle) => Some(throttle.clone()),
+            Health::Probing(_) if state.queued() <= PROBE_QUEUE => None,
+            Health::Probing(reason) => Some(Throttle { until: now, reason: reason.clone() }),
         }
-        self.enter_ring(number);
+    }
+
+    /// Queues the jobs of one message; `late` when it was deferred before.
+    pub fn push(&mut self, number: u64, jobs: Vec<JobId>, late: bool, now: Timestamp) {
+        if let Some(state) = self.lanes.get_mut(&number) {
+            state.push(jobs, late, now);
+        }
+        self.changed(number, now);
     }
 
     /// A job comes back undone: it goes before the others.
-    pub fn give_back(&mut self, number: u64, job: JobId) {
-        if let Some(state) = self.lanes.get_mut(&number) {
+    pub fn give_back(&mut self, number: u64, job: JobId, now: Timestamp) {
+        self.count(number, |state| {
             state.in_hand = state.in_hand.saturating_sub(1);
-            state.queue.push_front(job);
-        }
-        self.enter_ring(number);
+            state.push_front(job, now);
+        });
+        self.changed(number, now);
     }
 
-    /// Takes the next job of a transport, going round its lanes. The job counts as in hand until `answered`, `give_back` or `dropped`.
-    pub fn next_job(&mut self, transport: Transport) -> Option<(u64, JobId)> {
-        let ring = self.rings.get_mut(&transport)?;
-        while let Some(number) = ring.pop_front() {
-            let Some(state) = self.lanes.get_mut(&number) else { continue };
-            state.in_ring = false;
-            if !state.ready() {
-                continue;
+    /// A job that waits is not wanted any more.
+    pub fn withdraw(&mut self, number: u64, now: Timestamp) {
+        if let Some(state) = self.lanes.get_mut(&number) {
+            state.withdraw();
+        }
+        self.changed(number, now);
+    }
+
+    /// Takes the next job of a transport that is still `wanted`, going round its lanes. At most `doubtful` jobs of doubtful lanes are out at once. The
+    /// job counts as in hand until `answered`, `give_back` or `dropped`.
+    pub fn next_job(
+        &mut self,
+        transport: Transport,
+        doubtful: usize,
+        now: Timestamp,
+        wanted: &dyn Fn(JobId) -> bool,
+    ) -> Option<(u64, JobId)> {
+        let held = self.doubtful.get(&transport).copied().unwrap_or(0);
+        // Doubtful lanes first: they have their own share, and a probe that comes late delays everybody behind it.
+        let rings = [(held < doubtful).then_some(true), Some(false)];
+        for ring in rings.into_iter().flatten() {
+            while let Some((number, entry)) =
+                self.rings.get_mut(&(transport, ring)).and_then(VecDeque::pop_front)
+            {
+                let found = self.lanes.get_mut(&number).filter(|state| state.in_ring && state.entry == entry);
+                let Some(state) = found else { continue };
+                state.in_ring = false;
+                let mut taken = None;
+                if state.has_place() && state.pace <= now {
+                    self.count(number, |state| {
+                        taken = state.pop(wanted);
+                        if taken.is_some() {
+                            state.in_hand += 1;
+                            state.pace = state.limit.next_pace(state.pace, now);
+                        }
+                    });
+                }
+                self.changed(number, now);
+                if let Some(job) = taken {
+                    return Some((number, job));
+                }
             }
-            let Some(job) = state.queue.pop_front() else { continue };
-            state.in_hand += 1;
-            if state.ready() {
-                state.in_ring = true;
-                ring.push_back(number);
-            }
-            return Some((number, job));
         }
         None
     }
 
     /// A job in hand needed no delivery after all (its message is gone): its place is free, nothing was learnt.
     pub fn dropped(&mut self, number: u64, now: Timestamp) {
-        if let Some(state) = self.lanes.get_mut(&number) {
-            state.in_hand = state.in_hand.saturating_sub(1);
-        }
-        self.enter_ring(number);
-        self.settle(number, now);
+        self.count(number, |state| state.in_hand = state.in_hand.saturating_sub(1));
+        self.changed(number, now);
     }
 
-    /// A job in hand was answered. `failure` is what it came to when no connection could be made. Gives the jobs that have to be suspended because the
-    /// lane is throttled now.
+    /// A job in hand was answered. `failure` is what it came to when the destination was not reached. Gives the jobs that have to be suspended
+    /// because the lane is throttled now.
     pub fn answered(&mut self, number: u64, failure: Option<Status>, now: Timestamp) -> Vec<JobId> {
-        let (concurrency, pause) = (self.concurrency, self.pause);
-        let Some(state) = self.lanes.get_mut(&number) else { return Vec::new() };
-        state.in_hand = state.in_hand.saturating_sub(1);
+        let pauses = self.pauses;
         let mut suspended = Vec::new();
-        match failure {
-            None => {
-                state.throttled = None;
-                let start = START.min(concurrency);
-                if state.window < start {
-                    (state.window, state.successes) = (start, 0);
-                } else {
-                    state.successes += 1;
-                    if state.successes >= state.window {
-                        (state.window, state.successes) = ((state.window + 1).min(concurrency), 0);
+        self.count(number, |state| {
+            let in_hand = state.in_hand;
+            state.in_hand = in_hand.saturating_sub(1);
+            if state.doubtful != failure.is_some() {
+                state.doubtful = failure.is_some();
+                // It goes to the other ring.
+                state.in_ring = false;
+                state.entry = state.entry.wrapping_add(1);
+            }
+            match failure {
+                None if state.health == Health::Open => {
+                    state.window.success(in_hand, state.limit.concurrency)
+                }
+                None => {
+                    state.health = Health::Open;
+                    state.pauses = 0;
+                    state.window = Window::new(state.limit.concurrency);
+                }
+                // A straggler of the cohort that brought the pause about.
+                Some(_) if matches!(state.health, Health::Throttled(_)) => {}
+                Some(reason) => {
+                    if state.window.failure() {
+                        let until = now.after(pauses.pause(state.pauses));
+                        state.pauses = state.pauses.saturating_add(1);
+                        state.health = Health::Throttled(Throttle { until, reason });
+                        suspended = state.drain();
                     }
                 }
             }
-            Some(reason) => {
-                state.window = state.window.saturating_sub(1);
-                state.successes = 0;
-                if state.window == 0 {
-                    state.throttled = Some(Throttle { until: now.after(pause), reason });
-                    suspended = state.queue.drain(..).collect();
-                }
-            }
-        }
-        self.enter_ring(number);
-        self.settle(number, now);
+        });
+        self.changed(number, now);
         suspended
     }
 
@@ -214,63 +248,86 @@ impl Destinations {
         let mut jobs = Vec::new();
         let mut numbers = Vec::new();
         for (number, state) in &mut self.lanes {
-            if state.lane.destination.transport == transport && !state.queue.is_empty() {
-                jobs.extend(state.queue.drain(..));
+            if state.lane.destination.transport == transport && state.queued() > 0 {
+                jobs.extend(state.drain());
                 numbers.push(*number);
             }
         }
-        for number in self.rings.remove(&transport).into_iter().flatten() {
-            if let Some(state) = self.lanes.get_mut(&number) {
-                state.in_ring = false;
+        for ring in [(transport, true), (transport, false)] {
+            for (number, _) in self.rings.remove(&ring).into_iter().flatten() {
+                if let Some(state) = self.lanes.get_mut(&number) {
+                    state.in_ring = false;
+                }
             }
         }
         for number in numbers {
-            self.settle(number, now);
+            self.changed(number, now);
         }
         jobs.sort_unstable();
         jobs
     }
 
-    /// Ends the pauses that are over and forgets idle lanes.
+    /// The lane with most jobs, when it has more than `most` and its next one has waited for `patience`: gives the youngest of them.
+    pub fn relieve(
+        &mut self,
+        most: usize,
+        patience: Duration,
+        now: Timestamp,
+        wanted: &dyn Fn(JobId) -> bool,
+    ) -> Vec<JobId> {
+        let crowded = self.lanes.iter().filter(|(_, state)| {
+            state.queued() > most && state.waits_since().is_some_and(|since| now.since(since) >= patience)
+        });
+        let Some((&number, _)) = crowded.max_by_key(|(number, state)| (state.queued(), **number)) else {
+            return Vec::new();
+        };
+        let jobs = self.lanes.get_mut(&number).map(|state| state.trim(most, wanted)).unwrap_or_default();
+        self.changed(number, now);
+        jobs
+    }
+
+    /// Ends the pauses that are over, lets paced lanes go on, and forgets idle ones.
     pub fn expire(&mut self, now: Timestamp) {
-        while let Some(&(at, number)) = self.timers.first() {
-            if at > now {
-                break;
-            }
-            self.timers.pop_first();
+        while let Some(&(at, number)) = self.timers.first().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, number));
             let Some(state) = self.lanes.get_mut(&number) else { continue };
             state.timer = None;
-            if state.throttled.as_ref().is_some_and(|throttle| throttle.until <= now) {
-                state.throttled = None;
-                state.window = state.window.max(1);
-                self.enter_ring(number);
-                self.settle(number, now);
-            } else if state.throttled.is_none() && state.queue.is_empty() && state.in_hand == 0 {
-                self.forget(number);
-            } else {
-                self.settle(number, now);
+            match &state.health {
+                Health::Throttled(throttle) if throttle.until <= now => {
+                    state.health = Health::Probing(throttle.reason.clone());
+                    state.window = Window::probe();
+                }
+                Health::Throttled(_) => {}
+                // Its memory is over, or there was nothing but its pace.
+                _ if state.is_idle() && state.pace <= now => {
+                    self.forget(number);
+                    continue;
+                }
+                _ => {}
             }
+            self.changed(number, now);
         }
     }
 
     /// Ends all pauses now.
     pub fn end_pauses(&mut self, now: Timestamp) {
-        let throttled =
-            self.lanes.iter_mut().filter_map(|(number, state)| Some((*number, state.throttled.as_mut()?)));
         let mut numbers = Vec::new();
-        for (number, throttle) in throttled {
-            throttle.until = now;
-            numbers.push(number);
+        for (number, state) in &mut self.lanes {
+            if let Health::Throttled(throttle) = &mut state.health {
+                throttle.until = now;
+                numbers.push(*number);
+            }
         }
         for number in numbers {
-            self.settle(number, now);
+            self.changed(number, now);
         }
         self.expire(now);
     }
 
-    /// Does a lane of this transport have queued jobs?
+    /// Does a lane of this transport want a worker?
     pub fn has_jobs(&self, transport: Transport) -> bool {
-        self.rings.get(&transport).is_some_and(|ring| !ring.is_empty())
+        let waits = |doubtful| self.rings.get(&(transport, doubtful)).is_some_and(|ring| !ring.is_empty());
+        waits(true) || waits(false)
     }
 
     /// When `expire` has something to do.
@@ -288,29 +345,44 @@ impl Destinations {
         self.lanes.is_empty()
     }
 
-    fn enter_ring(&mut self, number: u64) {
-        if let Some(state) = self.lanes.get_mut(&number)
-            && !state.in_ring
-            && state.ready()
-        {
-            state.in_ring = true;
-            self.rings.entry(state.lane.destination.transport).or_default().push_back(number);
+    /// Changes a lane, keeping count of what doubtful lanes have out.
+    fn count(&mut self, number: u64, change: impl FnOnce(&mut LaneState)) {
+        let Some(state) = self.lanes.get_mut(&number) else { return };
+        let held =
+            |state: &LaneState| usize::try_from(if state.doubtful { state.in_hand } else { 0 }).unwrap_or(0);
+        let before = held(state);
+        change(state);
+        let after = held(state);
+        if before != after {
+            let sum = self.doubtful.entry(state.lane.destination.transport).or_default();
+            *sum = sum.saturating_add(after).saturating_sub(before);
         }
     }
 
-    /// Sets the lane's one timer after a change: the end of its pause, or when to forget it. A lane with nothing to remember goes at once.
-    fn settle(&mut self, number: u64, now: Timestamp) {
-        let start = START.min(self.concurrency);
+    /// Follows a change of a lane: it enters the ring when a job may go out, and its one timer is set: for the end of its pause, for its pace, or
+    /// for forgetting it. A lane with nothing to remember goes at once.
+    fn changed(&mut self, number: u64, now: Timestamp) {
         let Some(state) = self.lanes.get_mut(&number) else { return };
-        let idle = state.queue.is_empty() && state.in_hand == 0;
-        let wanted = match &state.throttled {
-            Some(throttle) => Some(throttle.until),
-            None if !idle => None,
-            None if state.window >= start => {
+        let paced = state.pace > now;
+        if !state.in_ring && state.has_place() && !paced {
+            state.in_ring = true;
+            let ring = (state.lane.destination.transport, state.doubtful);
+            self.rings.entry(ring).or_default().push_back((number, state.entry));
+        }
+        let clean = state.health == Health::Open && state.window.is_fresh(state.limit.concurrency);
+        let wanted = match &state.health {
+            Health::Throttled(throttle) => Some(throttle.until),
+            _ if state.has_place() && paced => Some(state.pace),
+            _ if !state.is_idle() => None,
+            _ if clean && !paced => {
                 self.forget(number);
                 return;
             }
-            None => Some(now.after(self.memory)),
+            _ if clean => Some(state.pace),
+            // Set when it became idle, and not moved by anything since.
+            _ => Some(
+                state.timer.filter(|at| *at > now).unwrap_or(now.after(self.pauses.memory)).max(state.pace),
+            ),
         };
         if wanted != state.timer {
             if let Some(old) = state.timer {
@@ -320,6 +392,19 @@ impl Destinations {
                 self.timers.insert((new, number));
             }
             state.timer = wanted;
+            if self.timers.len() > MAX_IDLE && self.timers.len().is_multiple_of(1024) {
+                self.forget_some();
+            }
+        }
+    }
+
+    /// Keeps the memory of idle lanes bounded.
+    fn forget_some(&mut self) {
+        let idle = |number: &u64| self.lanes.get(number).is_none_or(LaneState::is_idle);
+        let oldest: Vec<u64> =
+            self.timers.iter().map(|(_, number)| *number).filter(idle).take(MAX_IDLE / 10).collect();
+        for number in oldest {
+            self.forget(number);
         }
     }
 
@@ -334,113 +419,5 @@ impl Destinations {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use common::destination::Nexthop;
-    use common::status::EnhancedCode;
-
-    const PAUSE: Duration = Duration::from_secs(300);
-    const MEMORY: Duration = Duration::from_secs(3600);
-
-    fn lane(name: &str) -> Lane {
-        let destination =
-            Destination { transport: Transport::Smtp, nexthop: Nexthop::of_domain(&name.parse().unwrap()) };
-        Lane { destination, mailbox: None }
-    }
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_seconds(seconds)
-    }
-
-    fn refused() -> Option<Status> {
-        Some(Status::local(EnhancedCode::new(4, 4, 1), "connection refused"))
-    }
-
-    /// A lane with `jobs` jobs numbered from 1.
-    fn filled(concurrency: u32, jobs: JobId) -> (Destinations, u64) {
-        let mut all = Destinations::new(concurrency, PAUSE, MEMORY);
-        let number = all.number(lane("a.example"));
-        (1..=jobs).for_each(|job| all.push(number, job));
-        (all, number)
-    }
-
-    fn take(all: &mut Destinations) -> Vec<JobId> {
-        std::iter::from_fn(|| all.next_job(Transport::Smtp)).map(|(_, job)| job).collect()
-    }
-
-    #[test]
-    fn lanes_take_turns_and_keep_their_order() {
-        let (mut all, _) = filled(20, 3);
-        let other = all.number(lane("b.example"));
-        all.push(other, 11);
-        all.push(other, 12);
-        assert_eq!(take(&mut all), [1, 11, 2, 12, 3]);
-    }
-
-    #[test]
-    fn the_window_grows_with_success_to_the_limit() {
-        let (mut all, number) = filled(7, 1000);
-        assert_eq!(take(&mut all).len(), 5);
-        let mut seen = vec![];
-        for _ in 0..20 {
-            all.answered(number, None, at(0));
-            seen.push(take(&mut all).len());
-        }
-        assert_eq!(seen, [1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
-        assert_eq!(filled(2, 10).0.next_job(Transport::Local), None);
-        assert_eq!(take(&mut filled(2, 10).0).len(), 2);
-    }
-
-    #[test]
-    fn five_failures_throttle_and_one_probe_decides() {
-        let (mut all, number) = filled(20, 10);
-        assert_eq!(take(&mut all).len(), 5);
-        for _ in 0..4 {
-            assert!(all.answered(number, refused(), at(10)).is_empty());
-            assert!(take(&mut all).is_empty());
-        }
-        assert_eq!(all.answered(number, refused(), at(10)), [6, 7, 8, 9, 10]);
-        assert_eq!(all.throttle(number).unwrap().until, at(310));
-        assert_eq!(all.deadline(), Some(at(310)));
-        all.push(number, 11);
-        all.push(number, 12);
-        all.expire(at(309));
-        assert!(take(&mut all).is_empty());
-        all.expire(at(310));
-        assert_eq!(take(&mut all), [11], "one probe only");
-        assert_eq!(all.answered(number, refused(), at(320)), [12], "the probe failed");
-        all.end_pauses(at(330));
-        assert!(all.throttle(number).is_none(), "an admin's word ends the pause");
-        all.push(number, 13);
-        all.push(number, 14);
-        assert_eq!(take(&mut all), [13]);
-        all.answered(number, None, at(331));
-        assert_eq!(take(&mut all), [14], "open again");
-        all.answered(number, None, at(332));
-        assert!(all.is_empty(), "a healthy idle lane is forgotten");
-    }
-
-    #[test]
-    fn failures_of_an_idle_lane_are_forgotten_in_time() {
-        let (mut all, number) = filled(20, 1);
-        take(&mut all);
-        all.answered(number, refused(), at(0));
-        assert_eq!((all.len(), all.deadline()), (1, Some(at(3600))));
-        all.expire(at(3600));
-        assert!(all.is_empty() && all.deadline().is_none());
-    }
-
-    #[test]
-    fn a_job_given_back_goes_first() {
-        let (mut all, number) = filled(1, 2);
-        assert_eq!(take(&mut all), [1]);
-        all.give_back(number, 1);
-        assert_eq!(take(&mut all), [1]);
-        all.dropped(number, at(0));
-        assert_eq!(take(&mut all), [2]);
-        all.push(number, 3);
-        assert_eq!(all.drain(Transport::Smtp, at(0)), [3]);
-        all.dropped(number, at(0));
-        assert!(all.is_empty());
-    }
-}
+#[path = "destinations_tests.rs"]
+mod tests;

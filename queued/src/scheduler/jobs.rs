@@ -1,8 +1,7 @@
 //! Jobs: to whom they go, what becomes of them when a worker answers or dies, and which are deferred without an attempt.
 
-use super::destinations::JobId;
 use super::workers::TRANSPORTS;
-use super::{Action, Scheduler, WorkerId};
+use super::{Action, JobId, Scheduler, WorkerId};
 use common::destination::Transport;
 use common::status::{EnhancedCode, Status};
 use common::time::Timestamp;
@@ -36,7 +35,7 @@ impl Scheduler {
                 self.destinations.dropped(lane, now);
                 self.suspend(number, reason);
             } else {
-                self.destinations.give_back(job.lane, number);
+                self.destinations.give_back(job.lane, number, now);
             }
         }
     }
@@ -58,18 +57,18 @@ impl Scheduler {
             self.destinations.dropped(done.lane, now);
             return Some((done.id, done.recipients));
         }
-        let until = now.after(self.settings.throttle_pause());
         let failed = failure.is_some();
-        for stopped in self.destinations.answered(done.lane, failure, now) {
-            let reason = self.destinations.throttle(done.lane).map(|throttle| suspended(&throttle.reason));
-            if let Some(reason) = reason {
-                self.suspend_until(stopped, reason, until);
+        let suspended_jobs = self.destinations.answered(done.lane, failure, now);
+        let closed = self.destinations.closed(done.lane, now);
+        if let Some(throttle) = &closed {
+            for stopped in suspended_jobs {
+                self.suspend_until(stopped, suspended(&throttle.reason), throttle.until);
             }
         }
         if let Some(active) = self.active.get_mut(&done.id) {
             active.jobs.remove(&job);
-            if failed && self.destinations.throttle(done.lane).is_some() {
-                active.not_before = active.not_before.max(Some(until));
+            if let Some(throttle) = closed.filter(|_| failed) {
+                active.not_before = active.not_before.max(Some(throttle.until));
             }
         }
         self.check_attempted(done.id);
@@ -80,12 +79,11 @@ impl Scheduler {
     pub(super) fn dispatch(&mut self, now: Timestamp) -> Option<Action> {
         for transport in TRANSPORTS {
             let Some(worker) = self.workers.free(transport) else { continue };
-            while let Some((number, job)) = self.destinations.next_job(transport) {
-                // A job whose message was forgotten while it was queued.
-                let Some(entry) = self.jobs.get_mut(&job) else {
-                    self.destinations.dropped(number, now);
-                    continue;
-                };
+            let doubtful = self.workers.capacity(transport).div_ceil(2);
+            let jobs = &self.jobs;
+            let wanted = |job| jobs.contains_key(&job);
+            if let Some((number, job)) = self.destinations.next_job(transport, doubtful, now, &wanted) {
+                let Some(entry) = self.jobs.get_mut(&job) else { continue };
                 let Some(lane) = self.destinations.lane(number).cloned() else { continue };
                 entry.worker = Some(worker);
                 self.workers.hold(worker, job);
@@ -108,7 +106,7 @@ impl Scheduler {
         self.suspend(job, reason);
     }
 
-    /// A job that nobody has in hand is deferred.
+    /// A job that nobody has in hand, and no lane any more, is deferred.
     pub(super) fn suspend(&mut self, job: JobId, reason: Status) {
         let Some(entry) = self.jobs.remove(&job) else { return };
         let Some(active) = self.active.get_mut(&entry.id) else { return };
@@ -116,6 +114,14 @@ impl Scheduler {
         self.actions.push_back(Action::Suspend { id: entry.id, recipients: entry.recipients, reason });
         self.check_attempted(entry.id);
     }
+}
+
+pub(super) fn crowded() -> Status {
+    Status::local(EnhancedCode::new(4, 3, 2), "too much mail waits for this destination")
+}
+
+pub(super) fn out_of_time() -> Status {
+    Status::local(EnhancedCode::new(4, 4, 7), "lifetime ended while the message waited for its turn")
 }
 
 pub(super) fn no_worker(transport: Transport) -> Status {

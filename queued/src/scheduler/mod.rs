@@ -4,43 +4,62 @@
 //! again. It does no I/O, starts no thread, reads no clock and draws no randomness but from the seed it was given, so that days of queue life are
 //! a unit test. It knows messages by their queue ID and recipients by their number, nothing of their content.
 //!
-//! It promises: at most `active_limit` messages are in memory, deferred ones at most half of it, and about `recipient_limit` recipients; every job that was queued ends in
-//! exactly one of answered, suspended or dropped; when a message's last job has ended, [`Action::Attempted`] comes once.
+//! It promises:
+//! - **memory**: at most `active_limit` messages and about `recipient_limit` recipients; of those that wait, an index entry each;
+//! - **no wedge**: every job that was queued ends in exactly one of answered, suspended or dropped; when a message's last job has ended,
+//!   [`Action::Attempted`] comes once; what waits for its turn longer than it may live is suspended;
+//! - **shares**: new and deferred mail are loaded in turn while both wait, deferred mail has at most half of the places in memory; within a
+//!   lane new and deferred mail go out in turn; lanes go out in turn; lanes whose last answer was a failure have at most half of the workers' places;
+//! - **the bound**: with n messages of new mail before it in its lane a message waits for at most 2n + 1 transactions, however many recipients these
+//!   have and however much deferred mail there is;
+//! - **slow lanes**: when memory is full, a lane that has more than a quarter of it and in which jobs wait longer than `first_retry` gives the rest back
+//!   to the disk.
 //!
 //! | question | file |
 //! | --- | --- |
 //! | how is the retry time chosen | [`backoff`] |
-//! | how many jobs at once for a destination, and what when it is down | [`destinations`] |
+//! | how many jobs at once for a destination | [`window`]; by an admin's word: [`limits`] |
+//! | which lane is next, and what when a destination is down | [`destinations`] |
+//! | whose turn is it within a lane | `lane` |
+//! | which message is loaded next, which given back | `loading` |
 //! | which message is due when | [`waiting`] |
 //! | who has which job, and what when workers die | `jobs`, `workers` |
 
 pub mod backoff;
 pub mod destinations;
 mod jobs;
+mod lane;
+pub mod limits;
+mod loading;
 mod types;
 pub mod waiting;
+pub mod window;
 mod workers;
 
-pub use destinations::JobId;
-pub use types::{Action, Settings, Share, Source};
+pub use loading::LARGE;
+pub use types::{Action, Facts, Settings, Share, Source};
 
 use backoff::Jitter;
 use common::destination::Transport;
 use common::time::Timestamp;
 use destinations::Destinations;
-use jobs::{no_worker, suspended};
-use spool::dispatch::MAX_RECIPIENTS;
+use jobs::{no_worker, out_of_time};
+use loading::Memory;
 use spool::id::QueueId;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 use waiting::Waiting;
 use workers::{TRANSPORTS, Workers};
 
+/// Names a job for as long as the process lives.
+pub type JobId = u64;
 /// Names a worker's connection.
 pub type WorkerId = u64;
 
 /// How long jobs wait for a worker when their transport has none, before they are deferred.
 pub const TRANSPORT_GRACE: Duration = Duration::from_secs(60);
+/// How long a message that has outlived its time already when it is loaded may wait for its turn.
+pub const LAST_CHANCE: Duration = Duration::from_secs(60);
 /// Most messages that are being read at once: the rest of the file work must not wait behind them.
 pub const MAX_LOADING: usize = 32;
 
@@ -49,14 +68,11 @@ pub const MAX_LOADING: usize = 32;
 pub struct Scheduler {
     settings: Settings,
     jitter: Jitter,
-    fresh: VecDeque<(QueueId, Source)>,
-    fresh_ids: HashSet<QueueId>,
+    memory: Memory,
     waiting: Waiting,
     active: HashMap<QueueId, Active>,
-    active_deferred: usize,
-    active_recipients: usize,
-    loading: usize,
-    fresh_turn: bool,
+    /// When messages have to stop waiting for their turn.
+    lives: BTreeSet<(Timestamp, QueueId)>,
     destinations: Destinations,
     jobs: HashMap<JobId, Job>,
     next_job: JobId,
@@ -69,10 +85,12 @@ pub struct Scheduler {
 struct Active {
     source: Source,
     jobs: HashSet<JobId>,
-    /// How many recipients it has in memory, once it is loaded.
-    loaded: Option<usize>,
+    /// What is known of it, once it is loaded.
+    facts: Option<Facts>,
     /// Earliest next attempt: the end of the pause of a throttled lane that it met.
     not_before: Option<Timestamp>,
+    /// Its entry in `lives`.
+    ends: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -89,21 +107,13 @@ impl Scheduler {
     /// An empty one. `seed` decides the jitter.
     pub fn new(settings: Settings, seed: u64, now: Timestamp) -> Self {
         Self {
-            settings,
             jitter: Jitter::new(seed),
-            fresh: VecDeque::new(),
-            fresh_ids: HashSet::new(),
+            memory: Memory::default(),
             waiting: Waiting::default(),
             active: HashMap::new(),
-            active_deferred: 0,
-            active_recipients: 0,
-            loading: 0,
-            fresh_turn: true,
-            destinations: Destinations::new(
-                settings.concurrency,
-                settings.throttle_pause(),
-                settings.backoff.max_retry,
-            ),
+            lives: BTreeSet::new(),
+            destinations: Destinations::new(settings.limits.clone(), settings.pauses()),
+            settings,
             jobs: HashMap::new(),
             next_job: 1,
             workers: Workers::new(now),
@@ -113,20 +123,15 @@ impl Scheduler {
     }
 
     /// Takes over changed settings; what is under way goes on.
-    pub fn set(&mut self, settings: Settings) {
+    pub fn set(&mut self, settings: Settings, now: Timestamp) {
+        self.destinations.set_limits(settings.limits.clone(), settings.pauses(), now);
         self.settings = settings;
-        self.destinations.set_limits(
-            settings.concurrency,
-            settings.throttle_pause(),
-            settings.backoff.max_retry,
-        );
     }
 
     /// A message that wants to be loaded as soon as there is room. One that is known already is not taken twice.
     pub fn arrived(&mut self, id: QueueId, source: Source) {
         if !self.knows(id) {
-            self.fresh_ids.insert(id);
-            self.fresh.push_back((id, source));
+            self.memory.arrived(id, source);
         }
     }
 
@@ -139,95 +144,62 @@ impl Scheduler {
 
     /// Is this message in memory or waiting?
     pub fn knows(&self, id: QueueId) -> bool {
-        self.active.contains_key(&id) || self.fresh_ids.contains(&id) || self.waiting.contains(id)
+        self.active.contains_key(&id) || self.memory.is_fresh(id) || self.waiting.contains(id)
     }
 
     /// Has this message been given out to be loaded?
     pub fn is_loading(&self, id: QueueId) -> bool {
-        self.active.get(&id).is_some_and(|active| active.loaded.is_none())
-    }
-
-    /// A loaded message's recipients that want delivery by workers (none when there is nothing for workers to do), and how many it has in all.
-    pub fn loaded(&mut self, id: QueueId, recipients: usize, shares: Vec<Share>, now: Timestamp) {
-        let Some(active) = self.active.get_mut(&id).filter(|active| active.loaded.is_none()) else { return };
-        active.loaded = Some(recipients);
-        self.loading = self.loading.saturating_sub(1);
-        self.active_recipients += recipients;
-        let most =
-            usize::try_from(self.settings.recipients).unwrap_or(MAX_RECIPIENTS).clamp(1, MAX_RECIPIENTS);
-        for Share { lane, recipients } in shares {
-            let transport = lane.destination.transport;
-            if recipients.is_empty() {
-                continue;
-            }
-            if self.workers.grace_ends(transport).is_some_and(|end| end <= now) {
-                self.actions.push_back(Action::Suspend { id, recipients, reason: no_worker(transport) });
-                continue;
-            }
-            let number = self.destinations.number(lane);
-            if let Some(throttle) = self.destinations.throttle(number) {
-                let reason = suspended(&throttle.reason);
-                active.not_before = active.not_before.max(Some(throttle.until));
-                self.actions.push_back(Action::Suspend { id, recipients, reason });
-                continue;
-            }
-            for batch in recipients.chunks(most) {
-                let job = self.next_job;
-                self.next_job += 1;
-                let recipients = batch.to_vec();
-                self.jobs.insert(
-                    job,
-                    Job { id, lane: number, recipients, worker: None, returns: 0, orphan: false },
-                );
-                active.jobs.insert(job);
-                self.destinations.push(number, job);
-            }
-        }
-        self.check_attempted(id);
+        self.active.get(&id).is_some_and(|active| active.facts.is_none())
     }
 
     /// Loading failed for a reason that may pass: it is tried again at `due`.
-    pub fn postpone(&mut self, id: QueueId, source: Source, due: Timestamp) {
-        self.forget(id);
+    pub fn postpone(&mut self, id: QueueId, source: Source, due: Timestamp, now: Timestamp) {
+        self.forget(id, now);
         self.waiting.insert(id, source, due);
     }
 
-    /// The message's attempt is over and its file lies in `deferred/`; when is it due again? `arrived` is when it was accepted.
-    pub fn next_attempt(&mut self, id: QueueId, arrived: Timestamp, now: Timestamp) -> Timestamp {
+    /// The message's attempt is over, and it goes to `deferred/`: when is it due again? Not later than its lifetime ends.
+    pub fn next_attempt(&mut self, id: QueueId, now: Timestamp) -> Timestamp {
+        let active = self.active.get(&id);
+        let not_before = active.and_then(|active| active.not_before);
+        let facts = active.and_then(|active| active.facts);
+        let arrived = facts.map_or(now, |facts| facts.arrived);
         let due = self.settings.backoff.next_attempt(arrived, now, &mut self.jitter);
-        match self.active.get(&id).and_then(|active| active.not_before) {
-            // Not all at the same instant: within a tenth of the first pause behind it.
-            Some(end) if end >= due => {
-                let first = self.settings.backoff.first_retry;
-                end.after(self.jitter.around(first).saturating_sub(first / 10 * 9) / 2)
-            }
+        let due = match not_before {
+            // Not all at the same instant: they come back within `first_retry` behind the pause.
+            Some(end) if end >= due => end.after(self.jitter.within(self.settings.backoff.first_retry)),
+            _ => due,
+        };
+        match facts.map(|facts| self.expires(&facts)) {
+            Some(end) if end > now => due.min(end),
             _ => due,
         }
     }
 
+    fn expires(&self, facts: &Facts) -> Timestamp {
+        let lifetimes = &self.settings.lifetimes;
+        facts.arrived.after(if facts.null_sender { lifetimes.bounce_lifetime } else { lifetimes.lifetime })
+    }
+
     /// The message is not the scheduler's any more: done, deleted or held. Its jobs in hand are cancelled, the others dropped.
-    pub fn forget(&mut self, id: QueueId) {
+    pub fn forget(&mut self, id: QueueId, now: Timestamp) {
         self.waiting.remove(id);
-        if self.fresh_ids.remove(&id) {
-            self.fresh.retain(|(other, _)| *other != id);
-        }
+        self.memory.forget(id);
         let Some(active) = self.active.remove(&id) else { return };
-        if matches!(active.source, Source::Deferred(_)) {
-            self.active_deferred = self.active_deferred.saturating_sub(1);
+        self.memory.left(&active.source, active.facts.as_ref());
+        if let Some(end) = active.ends {
+            self.lives.remove(&(end, id));
         }
-        match active.loaded {
-            Some(recipients) => self.active_recipients = self.active_recipients.saturating_sub(recipients),
-            None => self.loading = self.loading.saturating_sub(1),
-        }
-        for job in active.jobs {
-            match self.jobs.get_mut(&job) {
+        for number in active.jobs {
+            match self.jobs.get_mut(&number) {
                 Some(Job { worker: Some(worker), orphan, .. }) => {
                     *orphan = true;
-                    self.actions.push_back(Action::Cancel(*worker, job));
+                    self.actions.push_back(Action::Cancel(*worker, number));
                 }
-                // A queued job's number stays in its lane and is skipped when its turn comes.
                 _ => {
-                    self.jobs.remove(&job);
+                    if let Some(job) = self.jobs.remove(&number) {
+                        self.destinations.withdraw(job.lane, now);
+                    }
                 }
             }
         }
@@ -252,7 +224,7 @@ impl Scheduler {
         if self.stopped {
             return None;
         }
-        self.dispatch(now).or_else(|| self.load(now))
+        self.load(now).or_else(|| self.dispatch(now))
     }
 
     /// From now on nothing new is begun.
@@ -265,9 +237,9 @@ impl Scheduler {
         if self.stopped {
             return None;
         }
-        let load = if self.room_for_deferred() { self.waiting.first_due() } else { None };
         let grace = self.waiting_transports().map(|(_, end)| end).min();
-        [load, grace, self.destinations.deadline()].into_iter().flatten().min()
+        let life = self.lives.first().map(|(end, _)| *end);
+        [self.load_deadline(), grace, life, self.destinations.deadline()].into_iter().flatten().min()
     }
 
     /// Messages in memory.
@@ -277,51 +249,12 @@ impl Scheduler {
 
     /// Messages that wait for their time, or for room.
     pub fn waiting_len(&self) -> usize {
-        self.waiting.len() + self.fresh_ids.len()
+        self.waiting.len() + self.memory.fresh_len()
     }
 
     /// Jobs in the hands of workers.
     pub fn in_hand(&self) -> usize {
         self.workers.in_hand()
-    }
-
-    /// New mail and deferred mail take turns while both wait.
-    fn load(&mut self, now: Timestamp) -> Option<Action> {
-        if !self.room() {
-            return None;
-        }
-        let (id, source) = if self.fresh_turn {
-            self.pop_fresh().or_else(|| self.pop_due(now))
-        } else {
-            self.pop_due(now).or_else(|| self.pop_fresh())
-        }?;
-        self.fresh_turn = !self.fresh_turn;
-        if matches!(source, Source::Deferred(_)) {
-            self.active_deferred += 1;
-        }
-        self.loading += 1;
-        self.active.insert(id, Active { source, jobs: HashSet::new(), loaded: None, not_before: None });
-        Some(Action::Load(id, source))
-    }
-
-    fn pop_fresh(&mut self) -> Option<(QueueId, Source)> {
-        let (id, source) = self.fresh.pop_front()?;
-        self.fresh_ids.remove(&id);
-        Some((id, source))
-    }
-
-    fn pop_due(&mut self, now: Timestamp) -> Option<(QueueId, Source)> {
-        if self.room_for_deferred() { self.waiting.pop_due(now) } else { None }
-    }
-
-    fn room(&self) -> bool {
-        self.active.len() < self.settings.active_limit
-            && self.active_recipients < self.settings.recipient_limit
-            && self.loading < MAX_LOADING
-    }
-
-    fn room_for_deferred(&self) -> bool {
-        self.room() && self.active_deferred < self.settings.active_limit.div_ceil(2)
     }
 
     fn expire(&mut self, now: Timestamp) {
@@ -336,6 +269,21 @@ impl Scheduler {
                 self.suspend(job, no_worker(transport));
             }
         }
+        while let Some(&(end, id)) = self.lives.first().filter(|(end, _)| *end <= now) {
+            self.lives.remove(&(end, id));
+            let Some(active) = self.active.get_mut(&id) else { continue };
+            active.ends = None;
+            let mut queued: Vec<JobId> = active.jobs.iter().copied().collect();
+            queued.retain(|job| self.jobs.get(job).is_some_and(|job| job.worker.is_none()));
+            queued.sort_unstable();
+            for number in queued {
+                if let Some(job) = self.jobs.get(&number) {
+                    self.destinations.withdraw(job.lane, now);
+                }
+                self.suspend(number, out_of_time());
+            }
+        }
+        self.relieve(now);
     }
 
     /// Transports that have queued jobs but no worker, and when these stop waiting for one.
@@ -347,7 +295,11 @@ impl Scheduler {
     }
 
     fn check_attempted(&mut self, id: QueueId) {
-        if self.active.get(&id).is_some_and(|active| active.loaded.is_some() && active.jobs.is_empty()) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        if active.facts.is_some() && active.jobs.is_empty() {
+            if let Some(end) = active.ends.take() {
+                self.lives.remove(&(end, id));
+            }
             self.actions.push_back(Action::Attempted(id));
         }
     }

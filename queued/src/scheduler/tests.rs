@@ -1,18 +1,24 @@
-//! Events in, actions out; then days of queue life in a simulation.
+//! Events in, actions out. Days of queue life are in `queued/tests/simulation.rs`.
 
 use super::backoff::Backoff;
 use super::destinations::Lane;
+use super::limits::{Limit, Limits};
 use super::*;
+use crate::message::Lifetimes;
 use common::destination::{Destination, Nexthop};
 use common::status::{EnhancedCode, Status};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 fn settings() -> Settings {
     Settings {
         backoff: Backoff { first_retry: Duration::from_secs(300), max_retry: Duration::from_secs(3600) },
-        concurrency: 20,
-        recipients: 50,
+        lifetimes: Lifetimes {
+            lifetime: Duration::from_secs(5 * 86_400),
+            bounce_lifetime: Duration::from_secs(86_400),
+        },
+        limits: Limits {
+            all: Limit { concurrency: 20, recipients: 50, gap: Duration::ZERO },
+            of: HashMap::new(),
+        },
         active_limit: 20_000,
         recipient_limit: 200_000,
     }
@@ -37,6 +43,11 @@ fn share(name: &str, recipients: std::ops::Range<u32>) -> Share {
 
 fn refused() -> Option<Status> {
     Some(Status::local(EnhancedCode::new(4, 4, 1), "connect to a: Connection refused"))
+}
+
+/// Tells that a message was loaded that arrived just now.
+fn loaded(s: &mut Scheduler, n: u64, recipients: usize, shares: Vec<Share>, now: Timestamp) -> bool {
+    s.loaded(id(n), Facts { arrived: now, null_sender: false, recipients }, shares, now)
 }
 
 /// All actions at `now`, in short words.
@@ -69,7 +80,7 @@ fn with_message(shares: Vec<Share>) -> Scheduler {
     scheduler.worker_came(1, Transport::Smtp, 100);
     scheduler.arrived(id(7), Source::Incoming);
     assert_eq!(drain(&mut scheduler, at(0)), ["load 7 Incoming"]);
-    scheduler.loaded(id(7), 1, shares, at(0));
+    assert!(loaded(&mut scheduler, 7, 1, shares, at(0)));
     scheduler
 }
 
@@ -94,15 +105,15 @@ fn a_message_goes_through() {
     assert!(drain(&mut s, at(1)).is_empty());
     s.answered(1, 3, None, at(1));
     assert_eq!(drain(&mut s, at(1)), ["attempted 7"]);
-    let due = s.next_attempt(id(7), at(0), at(1));
+    let due = s.next_attempt(id(7), at(1));
     assert!((at(271)..=at(331)).contains(&due));
-    s.postpone(id(7), Source::Deferred(due), due);
+    s.postpone(id(7), Source::Deferred(due), due, at(1));
     assert_eq!(s.deadline(), Some(due));
     assert!(drain(&mut s, Timestamp(due.0 - 1)).is_empty());
     assert_eq!(drain(&mut s, due), ["load 7 Deferred"]);
-    s.loaded(id(7), 1, vec![], due);
+    assert!(loaded(&mut s, 7, 1, vec![], due));
     assert_eq!(drain(&mut s, due), ["attempted 7"], "nothing for workers to do");
-    s.forget(id(7));
+    s.forget(id(7), at(0));
     assert_eq!((s.active_len(), s.waiting_len(), s.deadline()), (0, 0, None));
 }
 
@@ -131,7 +142,7 @@ fn without_a_worker_mail_waits_a_minute_and_is_deferred_then() {
     s.worker_went(1, at(10));
     s.arrived(id(8), Source::Incoming);
     assert_eq!(drain(&mut s, at(10)), ["load 8 Incoming"]);
-    s.loaded(id(8), 1, vec![share("a.example", 0..3)], at(10));
+    assert!(loaded(&mut s, 8, 1, vec![share("a.example", 0..3)], at(10)));
     assert!(drain(&mut s, at(69)).is_empty());
     assert_eq!(s.deadline(), Some(at(70)));
     assert_eq!(
@@ -144,16 +155,16 @@ fn without_a_worker_mail_waits_a_minute_and_is_deferred_then() {
         ]
     );
     assert_eq!(s.deadline(), None, "no busy waiting");
-    s.forget(id(7));
+    s.forget(id(7), at(0));
     s.arrived(id(7), Source::Incoming);
     drain(&mut s, at(71));
-    s.loaded(id(7), 1, vec![share("a.example", 0..1)], at(71));
+    assert!(loaded(&mut s, 7, 1, vec![share("a.example", 0..1)], at(71)));
     assert_eq!(drain(&mut s, at(71)).len(), 2, "at once while it lasts");
     s.worker_came(2, Transport::Smtp, 1);
-    s.forget(id(8));
+    s.forget(id(8), at(0));
     s.arrived(id(8), Source::Active);
     assert_eq!(drain(&mut s, at(72)), ["load 8 Active"]);
-    s.loaded(id(8), 1, vec![share("a.example", 0..1)], at(72));
+    assert!(loaded(&mut s, 8, 1, vec![share("a.example", 0..1)], at(72)));
     assert_eq!(drain(&mut s, at(72)).len(), 1);
 }
 
@@ -165,7 +176,7 @@ fn a_throttled_destination_suspends_its_mail_until_the_probe() {
     }
     drain(&mut s, at(0));
     for n in 10..20 {
-        s.loaded(id(n), 1, vec![share("a.example", 0..1)], at(0));
+        assert!(loaded(&mut s, n, 1, vec![share("a.example", 0..1)], at(0)));
     }
     assert_eq!(drain(&mut s, at(0)).len(), 4, "the window is 5");
     for job in 1..=5 {
@@ -180,11 +191,11 @@ fn a_throttled_destination_suspends_its_mail_until_the_probe() {
             .any(|a| a.ends_with("4.4.1 delivery temporarily suspended: connect to a: Connection refused"))
     );
     // Suspended mail comes back when the pause is over and not all at once.
-    let dues: HashSet<_> = (10..20).map(|n| s.next_attempt(id(n), at(0), at(5))).collect();
+    let dues: HashSet<_> = (10..20).map(|n| s.next_attempt(id(n), at(5))).collect();
     assert!(dues.len() > 5 && dues.iter().all(|due| (at(275)..=at(340)).contains(due)), "{dues:?}");
     s.arrived(id(30), Source::Incoming);
     drain(&mut s, at(6));
-    s.loaded(id(30), 1, vec![share("a.example", 0..1), share("b.example", 1..2)], at(6));
+    assert!(loaded(&mut s, 30, 1, vec![share("a.example", 0..1), share("b.example", 1..2)], at(6)));
     let actions = drain(&mut s, at(6));
     assert!(actions[0].starts_with("suspend 30 x1") && actions[1].contains("for b.example"), "{actions:?}");
 }
@@ -193,7 +204,7 @@ fn a_throttled_destination_suspends_its_mail_until_the_probe() {
 fn deleting_cancels_what_is_in_hand_and_drops_what_is_queued() {
     let mut s = with_message(vec![share("a.example", 0..500)]);
     assert_eq!(drain(&mut s, at(0)).len(), 5);
-    s.forget(id(7));
+    s.forget(id(7), at(0));
     let mut cancelled = drain(&mut s, at(0));
     cancelled.sort();
     assert_eq!(cancelled, (1..=5).map(|job| format!("cancel {job} at 1")).collect::<Vec<_>>());
@@ -203,9 +214,9 @@ fn deleting_cancels_what_is_in_hand_and_drops_what_is_queued() {
     assert!(drain(&mut s, at(1)).is_empty());
     assert_eq!((s.active_len(), s.in_hand(), s.jobs.len()), (0, 0, 0));
     s.arrived(id(9), Source::Incoming);
-    s.forget(id(9));
+    s.forget(id(9), at(0));
     s.deferred(id(10), at(5));
-    s.forget(id(10));
+    s.forget(id(10), at(0));
     assert!(drain(&mut s, at(100)).is_empty() && s.waiting_len() == 0);
 }
 
@@ -222,156 +233,186 @@ fn memory_is_bounded_and_new_mail_is_not_starved_by_deferred_mail() {
         s.arrived(id(n), Source::Incoming);
     }
     assert_eq!((drain(&mut s, at(0)).len(), s.active_len(), s.waiting_len()), (5, 10, 90));
-    s.forget(id(0));
-    s.forget(id(100));
+    s.forget(id(0), at(0));
+    s.forget(id(100), at(0));
     let mut two = drain(&mut s, at(0));
     two.sort();
     assert_eq!(two, ["load 105 Incoming", "load 5 Deferred"]);
-    s.set(Settings { active_limit: 1000, ..settings() });
+    s.set(Settings { active_limit: 1000, ..settings() }, at(0));
     assert_eq!(drain(&mut s, at(0)).len(), MAX_LOADING - 10, "so many are read at once");
-    s.loaded(id(101), 300_000, vec![share("a.example", 0..1)], at(0));
-    assert!(drain(&mut s, at(0)).is_empty(), "too many recipients in memory");
-    s.forget(id(101));
-    assert_eq!(drain(&mut s, at(0)).len(), 1);
     assert!(s.retry(id(40), at(0)) && !s.retry(id(5), at(0)) && s.knows(id(40)) && !s.knows(id(0)));
 }
 
-/// Accepted at, destination, ended at (and delivered?).
-type Simulated = (Timestamp, u32, Option<(Timestamp, bool)>);
-
-/// What the world does to the simulated system.
-struct World {
-    scheduler: Scheduler,
-    now: Timestamp,
-    messages: Vec<Simulated>,
-    numbers: HashMap<QueueId, usize>,
-    answers: BinaryHeap<Reverse<(Timestamp, JobId, u32, usize)>>,
-    delivered_now: HashSet<usize>,
-    loads: u64,
+#[test]
+fn recipients_in_memory_are_bounded_and_mailings_do_not_keep_small_messages_out() {
+    let mut s = Scheduler::new(settings(), 1, at(0));
+    s.worker_came(1, Transport::Smtp, 1000);
+    for n in 0..20 {
+        s.arrived(id(n), Source::Incoming);
+    }
+    assert_eq!(drain(&mut s, at(0)).len(), 20);
+    let one = || vec![share("a.example", 0..1)];
+    assert!(loaded(&mut s, 0, 300_000, one(), at(0)), "the first large one always has room");
+    assert!(!loaded(&mut s, 1, 1001, one(), at(0)) && s.knows(id(1)) && !s.is_loading(id(1)));
+    assert!(!loaded(&mut s, 2, 1001, one(), at(0)));
+    assert_eq!(drain(&mut s, at(0)), ["job 1 of 0 to 1 for a.example x1"]);
+    for n in 3..20 {
+        assert!(loaded(&mut s, n, 1000, one(), at(0)), "a small one has");
+    }
+    s.forget(id(2), at(0));
+    s.forget(id(0), at(0));
+    let actions = drain(&mut s, at(0));
+    assert!(actions.contains(&"load 1 Active".to_owned()) && !actions.contains(&"load 2 Active".to_owned()));
+    assert!(loaded(&mut s, 1, 1001, one(), at(0)));
+    // Small ones that fill their half leave no more in.
+    for n in 100..200 {
+        s.arrived(id(n), Source::Incoming);
+    }
+    let mut let_in = 17;
+    while let Some(action) = s.next_action(at(0)) {
+        if let Action::Load(id, _) = action {
+            let facts = Facts { arrived: at(0), null_sender: false, recipients: 1000 };
+            assert!(s.loaded(id, facts, one(), at(0)));
+            let_in += 1;
+        }
+    }
+    assert_eq!((let_in, s.waiting_len()), (100, 17));
 }
 
-const DAY: i64 = 86_400;
-const LIFETIME: Duration = Duration::from_secs(5 * 86_400);
-
-impl World {
-    /// Destination 0 is down for ever, 1 to 9 for six hours now and then, the others never.
-    fn is_down(destination: u32, now: Timestamp) -> bool {
-        match destination {
-            0 => true,
-            1..=9 => (now.seconds() / 21_600 + i64::from(destination)) % 4 == 0,
-            _ => false,
-        }
+/// Deferred mail, mailings and one small message, all for one destination.
+#[test]
+fn a_small_message_waits_for_a_bounded_number_of_transactions() {
+    let mut s = Scheduler::new(settings(), 1, at(0));
+    s.worker_came(1, Transport::Smtp, 1);
+    let (deferred, mailings) = (500, 3);
+    for n in 0..deferred {
+        s.deferred(id(1000 + n), at(0));
     }
-
-    fn act(&mut self) {
-        while let Some(action) = self.scheduler.next_action(self.now) {
-            match action {
-                Action::Load(id, _) => {
-                    self.loads += 1;
-                    let destination = self.messages[self.numbers[&id]].1;
-                    self.scheduler.loaded(
-                        id,
-                        1,
-                        vec![share(&format!("d{destination}.example"), 0..1)],
-                        self.now,
-                    );
-                }
-                Action::Dispatch { job, id, .. } => {
-                    let number = self.numbers[&id];
-                    let destination = self.messages[number].1;
-                    let takes = if Self::is_down(destination, self.now) { 30 } else { 1 };
-                    let answer = self.now.after(Duration::from_secs(takes));
-                    self.answers.push(Reverse((answer, job, destination, number)));
-                }
-                Action::Attempted(id) => {
-                    let number = self.numbers[&id];
-                    let (arrived, _, end) = &mut self.messages[number];
-                    if self.delivered_now.remove(&number) {
-                        *end = Some((self.now, true));
-                        self.scheduler.forget(id);
-                    } else if self.now.since(*arrived) >= LIFETIME {
-                        *end = Some((self.now, false));
-                        self.scheduler.forget(id);
-                    } else {
-                        let due = self.scheduler.next_attempt(id, *arrived, self.now);
-                        assert!(due > self.now);
-                        self.scheduler.postpone(id, Source::Deferred(due), due);
-                    }
-                }
-                Action::Suspend { .. } | Action::Cancel(..) => {}
+    for n in 0..mailings {
+        s.arrived(id(n), Source::Incoming);
+    }
+    let (mut transactions, mut before) = (0, None);
+    while let Some(action) = s.next_action(at(0)) {
+        match action {
+            Action::Load(id, _) => {
+                let large = id < super::tests::id(10);
+                let to = share("a.example", 0..if large { 30_000 } else { 1 });
+                let facts = Facts { arrived: at(0), null_sender: false, recipients: to.recipients.len() };
+                assert!(s.loaded(id, facts, vec![to], at(0)));
             }
-            assert!(self.scheduler.active_len() <= 2000 && self.scheduler.in_hand() <= 500);
+            Action::Dispatch { job, id, .. } => {
+                transactions += 1;
+                if transactions == 100 {
+                    s.arrived(super::tests::id(50), Source::Incoming);
+                }
+                if id == super::tests::id(50) {
+                    before = Some(transactions - 100);
+                }
+                s.answered(1, job, None, at(0)).unwrap();
+            }
+            Action::Attempted(id) => s.forget(id, at(0)),
+            other => panic!("{other:?}"),
         }
     }
+    let bound = 2 * mailings + 1;
+    println!("{before:?} of {transactions} transactions before the small message, the bound is {bound}");
+    // One more goes out in the same breath before the message is read.
+    assert!(before.is_some_and(|before| before <= bound + 1), "{before:?}");
+    assert_eq!(transactions, 500 + 3 * 600 + 1, "nothing is left over");
+}
 
-    fn answer(&mut self, job: JobId, destination: u32, number: usize) {
-        let failure = if Self::is_down(destination, self.now) { refused() } else { None };
-        if failure.is_none() {
-            self.delivered_now.insert(number);
+#[test]
+fn waiting_for_a_turn_ends_with_the_lifetime() {
+    let day = Duration::from_secs(86_400);
+    let slow = Limit { concurrency: 20, recipients: 50, gap: day };
+    let mut s =
+        Scheduler::new(Settings { limits: Limits { all: slow, of: HashMap::new() }, ..settings() }, 1, at(0));
+    s.worker_came(1, Transport::Smtp, 10);
+    for (n, null_sender, arrived) in [(1, false, 0), (2, true, 0), (3, false, -10), (4, true, -90_000)] {
+        s.arrived(id(n), Source::Incoming);
+        s.next_action(at(0));
+        let facts = Facts { arrived: at(arrived), null_sender, recipients: 1 };
+        assert!(s.loaded(id(n), facts, vec![share("a.example", 0..1)], at(0)));
+    }
+    assert_eq!(drain(&mut s, at(0)), ["job 1 of 1 to 1 for a.example x1"]);
+    assert_eq!(s.deadline(), Some(at(60)), "one that is too old already has a minute");
+    let late = "4.4.7 lifetime ended while the message waited for its turn";
+    assert_eq!(drain(&mut s, at(60)), [format!("suspend 4 x1: {late}"), "attempted 4".into()]);
+    s.forget(id(4), at(60));
+    // A day later the bounce is over; the message with a sender has its turn.
+    assert_eq!(
+        drain(&mut s, at(86_400)),
+        [format!("suspend 2 x1: {late}"), "attempted 2".into(), "job 3 of 3 to 1 for a.example x1".into()]
+    );
+    // What a worker has is not taken from it; its wall-clock limit ends that.
+    assert!(drain(&mut s, at(6 * 86_400)).is_empty());
+}
+
+#[test]
+fn the_last_attempt_is_made_when_the_lifetime_ends() {
+    for (null_sender, lifetime) in [(false, 5 * 86_400), (true, 86_400)] {
+        let mut s = Scheduler::new(settings(), 1, at(0));
+        let (mut now, mut attempts) = (at(0), vec![]);
+        s.arrived(id(1), Source::Incoming);
+        while now < at(lifetime) {
+            assert_eq!(drain(&mut s, now).len(), 1);
+            attempts.push(now.seconds());
+            assert!(s.loaded(id(1), Facts { arrived: at(0), null_sender, recipients: 1 }, vec![], now));
+            drain(&mut s, now);
+            let due = s.next_attempt(id(1), now);
+            assert!(due > now && s.deadline().is_none());
+            s.postpone(id(1), Source::Deferred(due), due, now);
+            now = s.deadline().unwrap();
+            assert_eq!(now, due);
         }
-        self.scheduler.answered(1, job, failure, self.now);
+        println!("attempts, seconds after arrival, lifetime {lifetime}: {attempts:?}");
+        assert_eq!(now, at(lifetime), "not a second later");
+        assert_eq!(attempts[..2], [0, attempts[1]]);
+        let pauses: Vec<i64> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(pauses.iter().all(|pause| (270..=3961).contains(pause)), "{pauses:?}");
+        assert!((lifetime / 3961..lifetime / 3200 + 8).contains(&(attempts.len() as i64)));
     }
 }
 
 #[test]
-fn days_of_a_hundred_thousand_messages() {
-    const MESSAGES: usize = 100_000;
-    let mut world = World {
-        scheduler: Scheduler::new(Settings { active_limit: 2000, ..settings() }, 42, at(0)),
-        now: at(0),
-        messages: Vec::new(),
-        numbers: HashMap::new(),
-        answers: BinaryHeap::new(),
-        delivered_now: HashSet::new(),
-        loads: 0,
+fn a_slow_destination_gives_memory_back() {
+    let mut s = Scheduler::new(Settings { active_limit: 40, ..settings() }, 1, at(0));
+    s.worker_came(1, Transport::Smtp, 100);
+    let load = |s: &mut Scheduler, name: &str, now| {
+        let mut log = Vec::new();
+        while let Some(action) = s.next_action(now) {
+            match action {
+                Action::Load(id, _) => {
+                    let facts = Facts { arrived: now, null_sender: false, recipients: 1 };
+                    assert!(s.loaded(id, facts, vec![share(name, 0..1)], now));
+                    log.push("load".to_owned());
+                }
+                Action::Suspend { reason, .. } => log.push(reason.text),
+                Action::Dispatch { lane, .. } => log.push(lane.destination.nexthop.to_string()),
+                Action::Attempted(id) => s.forget(id, now),
+                Action::Cancel(..) => {}
+            }
+        }
+        log
     };
-    world.scheduler.worker_came(1, Transport::Smtp, 500);
-    // Two days of mail, one message every 1.7 seconds; one in a hundred goes to the dead host, one in ten to a shaky one.
-    let arrival = |n: usize| Timestamp(2 * DAY * 1_000_000 * n as i64 / MESSAGES as i64);
-    let mut next = 0;
-    loop {
-        let events = [
-            (next < MESSAGES).then(|| arrival(next)),
-            world.answers.peek().map(|Reverse((time, ..))| *time),
-            world.scheduler.deadline(),
-        ];
-        let Some(time) = events.into_iter().flatten().min() else { break };
-        assert!(time >= world.now || events[2] == Some(time), "time runs backwards");
-        world.now = world.now.max(time);
-        while next < MESSAGES && arrival(next) <= world.now {
-            let destination = if next % 100 == 0 { 0 } else { 1 + (next % 91) as u32 };
-            world.messages.push((arrival(next), destination, None));
-            world.numbers.insert(id(next as u64), next);
-            world.scheduler.arrived(id(next as u64), Source::Incoming);
-            next += 1;
-        }
-        while let Some(&Reverse((time, job, destination, number))) = world.answers.peek() {
-            if time > world.now {
-                break;
-            }
-            world.answers.pop();
-            world.answer(job, destination, number);
-        }
-        world.act();
-        assert!(world.now < at(9 * DAY), "wedged");
+    for n in 0..40 {
+        s.arrived(id(n), Source::Incoming);
     }
-    assert_eq!((world.scheduler.active_len(), world.scheduler.waiting_len()), (0, 0));
-    let (mut slowest, mut loads_of_dead) = (0, 0);
-    for (arrived, destination, end) in &world.messages {
-        let (end, delivered) = end.expect("every message ends");
-        let took = end.since(*arrived).as_secs();
-        match destination {
-            0 => {
-                assert!(!delivered && took < 5 * 86_400 + 3600 * 2, "expired {took} s after arrival");
-                loads_of_dead += 1;
-            }
-            1..=9 => {
-                assert!(delivered && took < 6 * 3600 + 2 * 3960, "delivered after {took} s");
-                slowest = slowest.max(took);
-            }
-            _ => assert!(delivered && took <= 60, "a healthy destination had to wait {took} s"),
-        }
+    assert_eq!(load(&mut s, "slow.example", at(0)).len(), 40 + 5);
+    for n in 40..50 {
+        s.arrived(id(n), Source::Incoming);
     }
-    println!("slowest after an outage {slowest} s; {} loads, {loads_of_dead} expired", world.loads);
-    assert!(world.loads < 400_000, "{} loads", world.loads);
+    assert!(load(&mut s, "b.example", at(299)).is_empty(), "there is no room, and it may be quick");
+    let deadline = s.deadline().unwrap();
+    assert!(deadline > at(299) && deadline <= at(309));
+    let log = load(&mut s, "b.example", at(309));
+    let count = |text: &str| log.iter().filter(|line| *line == text).count();
+    assert_eq!(
+        (count("too much mail waits for this destination"), count("load"), count("b.example")),
+        (25, 10, 5),
+        "{log:?}"
+    );
+    s.arrived(id(60), Source::Incoming);
+    let log = load(&mut s, "slow.example", at(310));
+    assert_eq!(log, ["load", "too much mail waits for this destination"], "it takes no more");
 }

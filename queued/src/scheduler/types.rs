@@ -1,33 +1,55 @@
 //! What goes into the scheduler and what comes out of it.
 
-use super::WorkerId;
 use super::backoff::Backoff;
-use super::destinations::{JobId, Lane};
+use super::destinations::{Lane, Pauses};
+use super::limits::Limits;
+use super::{JobId, WorkerId};
+use crate::message::Lifetimes;
 use common::status::Status;
 use common::time::Timestamp;
 use spool::id::QueueId;
 use std::time::Duration;
 
 /// What the administrator chose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Pauses between attempts.
     pub backoff: Backoff,
-    /// Most jobs at once for a lane.
-    pub concurrency: u32,
-    /// Most recipients in a job; at most [`spool::dispatch::MAX_RECIPIENTS`] are used.
-    pub recipients: u32,
+    /// How long mail is tried.
+    pub lifetimes: Lifetimes,
+    /// What destinations may have.
+    pub limits: Limits,
     /// Most messages in memory.
     pub active_limit: usize,
-    /// Most recipients in memory, all messages together; passed by at most [`super::MAX_LOADING`] messages.
+    /// Most recipients in memory, all messages together: half of it for messages of up to [`super::LARGE`] recipients (passed by
+    /// at most [`super::MAX_LOADING`] messages), half of it for larger ones (passed by one).
     pub recipient_limit: usize,
 }
 
+/// A probe of a destination that is down comes after a minute at first.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+
 impl Settings {
-    /// How long a lane is throttled: as long as the shortest retry, so that the message that met the failure can be the probe.
-    pub(super) fn throttle_pause(&self) -> Duration {
-        self.backoff.first_retry / 10 * 9
+    /// How long lanes are throttled: a tenth shorter than the retries, so that the message that met the failure can be the probe.
+    pub(super) fn pauses(&self) -> Pauses {
+        let first = FIRST_PAUSE.min(self.backoff.first_retry / 10 * 9);
+        Pauses {
+            first,
+            longest: (self.backoff.max_retry / 10 * 9).max(first),
+            memory: self.backoff.max_retry.saturating_mul(2),
+        }
     }
+}
+
+/// What the scheduler has to know of a message that was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// When it was accepted.
+    pub arrived: Timestamp,
+    /// Is it from the null sender?
+    pub null_sender: bool,
+    /// How many recipients it has, all states counted: they are in memory.
+    pub recipients: usize,
 }
 
 /// Where a message's file lies while it waits.

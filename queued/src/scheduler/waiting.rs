@@ -1,16 +1,20 @@
-//! The index of messages that wait for their time: due time, queue ID and where the file lies, nothing else (about 100 bytes a message).
-//! Everything more stays on disk until the message is due.
+//! The index of messages that wait for their time: due time and queue ID, twice (by time and by ID), and nothing else: about 80 bytes a
+//! message, so that a million of them is a matter of 80 MB. Everything more stays on disk until the message is due.
+//!
+//! Trees and not hash tables: they grow by a node at a time, without a moment at which a million entries are moved.
 
 use super::Source;
 use common::time::Timestamp;
 use spool::id::QueueId;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Messages by the time when they are due.
 #[derive(Debug, Default)]
 pub struct Waiting {
-    by_time: BTreeMap<(Timestamp, QueueId), Source>,
-    by_id: HashMap<QueueId, Timestamp>,
+    by_time: BTreeSet<(Timestamp, QueueId)>,
+    by_id: BTreeMap<QueueId, Timestamp>,
+    /// Where the file lies, when not in `deferred/` under the time when it is due.
+    elsewhere: BTreeMap<QueueId, Source>,
 }
 
 impl Waiting {
@@ -18,20 +22,24 @@ impl Waiting {
     pub fn insert(&mut self, id: QueueId, source: Source, due: Timestamp) {
         if let Some(old) = self.by_id.insert(id, due) {
             self.by_time.remove(&(old, id));
+            self.elsewhere.remove(&id);
         }
-        self.by_time.insert((due, id), source);
+        self.by_time.insert((due, id));
+        if source != Source::Deferred(due) {
+            self.elsewhere.insert(id, source);
+        }
     }
 
     /// Takes a message out; `false` when it was not there.
     pub fn remove(&mut self, id: QueueId) -> bool {
-        self.by_id.remove(&id).is_some_and(|due| self.by_time.remove(&(due, id)).is_some())
+        self.take(id).is_some()
     }
 
     /// Makes a message due at `now` unless it is already; `false` when it is not here.
     pub fn hurry(&mut self, id: QueueId, now: Timestamp) -> bool {
         let Some(due) = self.by_id.get(&id).copied() else { return false };
         if due > now
-            && let Some(source) = self.by_time.remove(&(due, id))
+            && let Some(source) = self.take(id)
         {
             self.insert(id, source, now);
         }
@@ -40,18 +48,13 @@ impl Waiting {
 
     /// Takes the message that has been due longest, if one is due.
     pub fn pop_due(&mut self, now: Timestamp) -> Option<(QueueId, Source)> {
-        let (&(due, id), &source) = self.by_time.first_key_value()?;
-        if due > now {
-            return None;
-        }
-        self.by_time.remove(&(due, id));
-        self.by_id.remove(&id);
-        Some((id, source))
+        let (_, id) = *self.by_time.first().filter(|(due, _)| *due <= now)?;
+        self.take(id).map(|source| (id, source))
     }
 
     /// When the next message is due.
     pub fn first_due(&self) -> Option<Timestamp> {
-        self.by_time.first_key_value().map(|((due, _), _)| *due)
+        self.by_time.first().map(|(due, _)| *due)
     }
 
     /// Is it here?
@@ -67,6 +70,12 @@ impl Waiting {
     /// Does none wait?
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+
+    fn take(&mut self, id: QueueId) -> Option<Source> {
+        let due = self.by_id.remove(&id)?;
+        self.by_time.remove(&(due, id));
+        Some(self.elsewhere.remove(&id).unwrap_or(Source::Deferred(due)))
     }
 }
 
@@ -94,6 +103,7 @@ mod tests {
                 && !waiting.hurry(id(9), Timestamp(5))
         );
         assert_eq!(waiting.pop_due(Timestamp(5)), Some((id(2), Source::Deferred(Timestamp(40)))));
+        assert!(waiting.elsewhere.is_empty());
         waiting.insert(id(7), Source::Incoming, Timestamp(1));
         assert!(waiting.remove(id(7)) && !waiting.remove(id(7)) && waiting.is_empty());
         assert_eq!(waiting.first_due(), None);

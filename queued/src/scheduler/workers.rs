@@ -1,7 +1,6 @@
 //! Who delivers: the connected workers, what each holds, and since when a transport has none.
 
-use super::destinations::JobId;
-use super::{TRANSPORT_GRACE, WorkerId};
+use super::{JobId, TRANSPORT_GRACE, WorkerId};
 use common::destination::Transport;
 use common::time::Timestamp;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -44,6 +43,11 @@ impl Workers {
         let mut jobs: Vec<JobId> = gone.jobs.into_iter().collect();
         jobs.sort_unstable();
         Some(jobs)
+    }
+
+    /// Jobs that all workers of this transport together can hold.
+    pub(super) fn capacity(&self, transport: Transport) -> usize {
+        self.connected.values().filter(|worker| worker.transport == transport).map(|w| w.capacity).sum()
     }
 
     /// The worker of this transport that has most room.
