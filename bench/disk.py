@@ -12,7 +12,8 @@ IMAGE_SIZE = 4 << 30
 class Disk:
     """A folder to put queues in; remove() takes everything away again."""
 
-    def __init__(self, parent):
+    def __init__(self, parent, size=IMAGE_SIZE, inodes=None):
+        self.size, self.inodes = size, inodes
         self.folder = tempfile.mkdtemp(prefix="ironpost-bench-", dir=parent)
         os.chmod(self.folder, 0o755)
         self.loop = None
@@ -28,9 +29,10 @@ class Disk:
             raise PermissionError("not root")
         image = os.path.join(self.folder, "image")
         with open(image, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, IMAGE_SIZE)
+            os.posix_fallocate(file.fileno(), 0, self.size)
         quiet = {"check": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        subprocess.run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", image], **quiet)
+        inodes = ["-N", str(self.inodes)] if self.inodes else []
+        subprocess.run(["mkfs.ext4", "-q", *inodes, "-E", "lazy_itable_init=0,lazy_journal_init=0", image], **quiet)
         direct = "on"
         try:
             self.loop = subprocess.run(["losetup", "-f", "--show", "--direct-io=on", image], **quiet).stdout.strip()
@@ -40,6 +42,14 @@ class Disk:
         subprocess.run(["mount", "-t", "ext4", self.loop, self.path], **quiet)
         os.chmod(self.path, 0o755)
         self.description = f"journalled ext4 (defaults) on a loop device, direct I/O {direct}"
+
+    def forget_caches(self):
+        """Takes everything of this disk out of memory, where it is a disk of its own: nothing may be open on it. Says whether it did."""
+        if not self.loop:
+            return False
+        subprocess.run(["umount", self.path], check=True)
+        subprocess.run(["mount", "-t", "ext4", self.loop, self.path], check=True)
+        return True
 
     def remove(self):
         if self.loop:

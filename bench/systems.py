@@ -51,9 +51,11 @@ def session_processes(session):
 class System:
     """One running mail system."""
 
-    def __init__(self, folder, sink_port):
+    def __init__(self, folder, sink_port, routes=None):
         self.folder = folder
         self.sink_port = sink_port
+        # Domains that go to another port of 127.0.0.1 than the sink's.
+        self.routes = routes or {}
         self.port = free_port()
         self.log = os.path.join(folder, "log")
         self.process = None
@@ -80,12 +82,43 @@ class System:
         ticks = sum(own + ended for _, own, ended in session_processes(self.process.pid))
         return ticks / os.sysconf("SC_CLK_TCK")
 
-    def stop(self):
-        """Ends it with all its processes, and takes its folder away."""
+    def queued(self):
+        """How many files lie in `queues`, the folders where accepted mail is."""
+        counts = (len(files) for queue in self.queues for _, _, files in os.walk(os.path.join(self.folder, queue)))
+        return sum(counts)
+
+    def memory(self):
+        """Octets of memory of each of its programs: proportional set sizes, so that shared pages count once."""
+        sizes = {}
+        for pid, _, _ in session_processes(self.process.pid):
+            try:
+                with open(f"/proc/{pid}/comm", encoding="ascii", errors="replace") as file:
+                    name = file.read().strip()
+                with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+                    size = sum(int(line.split()[1]) for line in file if line.startswith("Pss:")) * 1024
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            sizes[name] = sizes.get(name, 0) + size
+        return sizes
+
+    def wait_until_quiet(self, seconds=300):
+        """Returns when it has used no CPU worth speaking of for a second."""
+        wait_for(f"{self.name} does not come to rest", self._rests, seconds)
+
+    def _rests(self):
+        before = self.cpu_seconds()
+        time.sleep(1)
+        return self.cpu_seconds() - before < 0.03
+
+    def stop(self, keep=False):
+        """Ends it with all its processes, and takes its folder away unless told to keep it."""
         self._terminate()
         self.process.wait()
         wait_for(f"{self.name} does not end", lambda: not list(session_processes(self.process.pid)))
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.process.stdout:
+            self.process.stdout.close()
+        if not keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _terminate(self):
         self.process.terminate()
@@ -95,10 +128,15 @@ class Ironpost(System):
     name = "Ironpost"
     durability = "250 after the message's data and the folder's entry are synced (one sync for the folder shared by all sessions)"
 
-    def __init__(self, folder, sink_port, binaries):
-        super().__init__(folder, sink_port)
+    queues = ["spool/incoming", "spool/active", "spool/deferred"]
+
+    def __init__(self, folder, sink_port, binaries, routes=None):
+        super().__init__(folder, sink_port, routes)
+        self.binaries = binaries
         where = f"smtp:[127.0.0.1]:{sink_port}" if sink_port else "discard:bench"
         with open(os.path.join(folder, "transport"), "w", encoding="ascii") as table:
+            for domain, port in self.routes.items():
+                table.write(f"{domain} smtp:[127.0.0.1]:{port}\n")
             table.write(f"* {where}\n")
         with open(os.path.join(folder, "ironpost.toml"), "w", encoding="ascii") as config:
             config.write(
@@ -116,8 +154,16 @@ aliases = "aliases"
 to = "log"
 """
             )
+        self.start()
+
+    def command(self, *arguments):
+        """The command line of `ironpost` for this instance."""
+        return [os.path.join(self.binaries, "ironpost"), *arguments, "-c", os.path.join(self.folder, "ironpost.toml")]
+
+    def start(self):
+        """Starts it; returns when it is ready."""
         self.process = subprocess.Popen(
-            [os.path.join(binaries, "ironpost"), "run", "-c", os.path.join(folder, "ironpost.toml")],
+            self.command("run"),
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -127,13 +173,23 @@ to = "log"
                 return
         raise RuntimeError("Ironpost does not start")
 
+    def list_command(self):
+        return self.command("queue", "list"), None
+
+    def flush(self):
+        """Makes all deferred mail due."""
+        subprocess.run(self.command("queue", "retry", "--all"), check=True, stdout=subprocess.DEVNULL)
+
 
 class Postfix(System):
     name = "Postfix"
     durability = "250 after the queue file is synced (the folder's entry rides on the file system's journal)"
 
-    def __init__(self, folder, sink_port, unpacked):
-        super().__init__(folder, sink_port)
+    queues = ["queue/incoming", "queue/active", "queue/deferred"]
+
+    def __init__(self, folder, sink_port, unpacked, routes=None, processes=100):
+        super().__init__(folder, sink_port, routes)
+        self.unpacked, self.processes = unpacked, processes
         self._folders()
         with open(os.path.join(folder, "etc", "main.cf"), "w", encoding="ascii") as config:
             config.write(self._main_cf(unpacked))
@@ -148,6 +204,18 @@ class Postfix(System):
             start_new_session=True,
         )
         wait_for("Postfix does not start", lambda: answers(self.port))
+
+    def list_command(self):
+        return self._tool("postqueue", "-p")
+
+    def flush(self):
+        """Makes all deferred mail due."""
+        command, environment = self._tool("postqueue", "-f")
+        subprocess.run(command, check=True, env=environment)
+
+    def _tool(self, name, *arguments):
+        environment = {**os.environ, "LD_LIBRARY_PATH": os.path.join(self.unpacked, "usr/lib/postfix")}
+        return [os.path.join(self.unpacked, "usr/sbin", name), "-c", os.path.join(self.folder, "etc"), *arguments], environment
 
     def _terminate(self):
         # Its master leaves its children to end by themselves in time; they are ended with it here.
@@ -174,6 +242,8 @@ class Postfix(System):
 
     def _main_cf(self, unpacked):
         where = f"smtp:[127.0.0.1]:{self.sink_port}" if self.sink_port else "discard:bench"
+        routes = ", ".join(f"{{ {domain} = smtp:[127.0.0.1]:{port} }}" for domain, port in self.routes.items())
+        routes = f"inline:{{ {routes} }}, " if routes else ""
         return f"""compatibility_level = 3.6
 queue_directory = {self.folder}/queue
 data_directory = {self.folder}/data
@@ -195,7 +265,8 @@ alias_maps =
 alias_database =
 local_recipient_maps =
 smtpd_peername_lookup = no
-transport_maps = static:{{{where}}}
+transport_maps = {routes}static:{{{where}}}
+default_process_limit = {self.processes}
 smtp_tls_security_level = none
 """
 
@@ -210,6 +281,8 @@ trace unix - - n - 0 bounce
 error unix - - n - - error
 retry unix - - n - - error
 discard unix - - n - - discard
+showq unix n - n - - showq
+flush unix n - n 1000? 0 flush
 smtp unix - - n - - smtp
 proxymap unix - - n - - proxymap
 anvil unix - - n - 1 anvil

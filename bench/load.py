@@ -1,0 +1,117 @@
+"""What mail comes from and goes to: Postfix's smtp-source and smtp-sink, a sink that stamps the time, and next hosts that are no good.
+Everything listens on a free port of 127.0.0.1 and ends with stop()."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+from systems import answers, free_port, wait_for
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+UNPACKED = os.path.join(ROOT, ".tools", "postfix")
+ENVIRONMENT = {**os.environ, "LD_LIBRARY_PATH": os.path.join(UNPACKED, "usr/lib/postfix")}
+
+
+def tool(name, *arguments):
+    """The command line of one of Postfix's programs."""
+    return [os.path.join(UNPACKED, "usr/sbin", name), *arguments]
+
+
+def source(port, messages, sessions, size, recipient="b@sink.example", many=False):
+    """smtp-source's command line. `many`: a session carries one message after another instead of one each."""
+    options = ["-s", str(sessions), "-m", str(messages), "-l", str(size), *(["-d"] if many else [])]
+    return tool("smtp-source", *options, "-f", "a@bench.example", "-t", recipient, f"127.0.0.1:{port}")
+
+
+class Sink:
+    """smtp-sink on a free port."""
+
+    def __init__(self):
+        self.port = free_port()
+        command = tool("smtp-sink", *(["-u", "nobody"] if os.geteuid() == 0 else []), f"127.0.0.1:{self.port}", "1000")
+        self.process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for("smtp-sink does not start", lambda: answers(self.port))
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class StampSink:
+    """A next host of its own process that tells when (monotonic seconds) each message's end of data has come."""
+
+    def __init__(self):
+        command = [sys.executable, os.path.join(HERE, "stamp_sink.py")]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.port = int(self.process.stdout.readline())
+
+    def stamp(self):
+        """The time at which the next message came; waits for it."""
+        return float(self.process.stdout.readline())
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+class Dead:
+    """A port that refuses connections, for as long as this is held: bound, never listening."""
+
+    def __init__(self):
+        self.socket = socket.socket()
+        self.socket.bind(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+
+    def stop(self):
+        self.socket.close()
+
+
+class Hanging(Dead):
+    """A port that takes connections and says nothing ever."""
+
+    def __init__(self):
+        super().__init__()
+        self.socket.listen(4096)
+
+
+class Client:
+    """A bare SMTP client that sends one message a connection, so that its own time is small."""
+
+    def __init__(self, port, content=b"Subject: bench\r\n\r\n" + b"x" * 70 + b"\r\n"):
+        self.port, self.content = port, content
+
+    def send(self, recipient=b"b@sink.example"):
+        """Sends a message: (time before connect, time after the 250)."""
+        begin = time.monotonic()
+        with socket.create_connection(("127.0.0.1", self.port)) as link:
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.expect(link, b"220")
+            for command, code in (
+                (b"EHLO client.example", b"250"),
+                (b"MAIL FROM:<a@bench.example>", b"250"),
+                (b"RCPT TO:<" + recipient + b">", b"250"),
+                (b"DATA", b"354"),
+                (self.content + b".", b"250"),
+            ):
+                link.sendall(command + b"\r\n")
+                self.expect(link, code)
+            end = time.monotonic()
+            link.sendall(b"QUIT\r\n")
+            self.expect(link, b"221")
+        return begin, end
+
+    @staticmethod
+    def expect(link, code):
+        """Reads one whole reply and insists on its code."""
+        reply = b""
+        while not (reply.endswith(b"\n") and reply.splitlines()[-1][3:4] == b" "):
+            more = link.recv(4096)
+            if not more:
+                raise ConnectionError(f"connection closed after {reply!r}")
+            reply += more
+        if not reply.startswith(code):
+            raise RuntimeError(f"{code!r} expected: {reply!r}")

@@ -1,0 +1,76 @@
+"""Part "throughput": messages per second, accepted and through. A run starts a system with an empty queue, sends the messages, waits until the
+last one has left the queue, and stops the system. Two figures come from each run: accepted per second (until smtp-source ends) and through
+per second (until the queue is empty)."""
+
+import statistics
+import subprocess
+import time
+
+from load import ENVIRONMENT, Sink, source
+from systems import wait_for
+
+
+class Case:
+    """What is sent, and whether it goes on to a sink."""
+
+    def __init__(self, name, messages, sessions, size, to_sink, many=False):
+        self.name, self.messages, self.sessions, self.size = name, messages, sessions, size
+        self.to_sink, self.many = to_sink, many
+
+
+CASES = [
+    Case("accept, 1 session", 500, 1, 4096, False),
+    Case("accept, 50 sessions", 3000, 50, 4096, False),
+    Case("accept, 50 sessions, many a connection", 3000, 50, 4096, False, many=True),
+    Case("accept to delivery, 50 sessions", 3000, 50, 4096, True),
+    Case("accept to delivery, 50 sessions, many a connection", 3000, 50, 4096, True, many=True),
+]
+
+
+def run(make, case):
+    """One run: (accepted per second, through per second, CPU seconds per 1,000 messages)."""
+    sink = Sink() if case.to_sink else None
+    system = make(sink.port if sink else None)
+    try:
+        begin = time.monotonic()
+        command = source(system.port, case.messages, case.sessions, case.size, many=case.many)
+        subprocess.run(command, env=ENVIRONMENT, check=True)
+        accepted = time.monotonic() - begin
+        wait_for(f"{system.name}: not all messages left the queue", lambda: system.removed() >= case.messages, 300)
+        through = time.monotonic() - begin
+        cpu = system.cpu_seconds()
+    finally:
+        system.stop()
+        if sink:
+            sink.stop()
+    return case.messages / accepted, case.messages / through, cpu * 1000 / case.messages
+
+
+def spread(values, form="{:.0f}"):
+    """Median, and least and most in parentheses."""
+    return f"{form.format(statistics.median(values))} ({form.format(min(values))}-{form.format(max(values))})"
+
+
+def report(case, results):
+    print(f"\n{case.name}: {case.messages} messages of {case.size} octets")
+    print(f"  {'':10} {'accepted/s':>22} {'through/s':>22} {'CPU s per 1,000':>22}")
+    for name, runs in results.items():
+        accepted, through, cpu = zip(*runs)
+        print(f"  {name:10} {spread(accepted):>22} {spread(through):>22} {spread(cpu, '{:.2f}'):>22}")
+    if len(results) == 2:
+        ours, theirs = ([statistics.median(column) for column in zip(*runs)] for runs in results.values())
+        ratios = [mine / other for mine, other in zip(ours, theirs)]
+        print(f"  {'ratio':10} {ratios[0]:>22.2f} {ratios[1]:>22.2f} {ratios[2]:>22.2f}", flush=True)
+
+
+def measure(bench):
+    """All cases that were asked for, runs of the systems interleaved."""
+    for case in (case for case in CASES if bench.arguments.case in case.name):
+        results = {name: [] for name in bench.systems}
+        for number in range(bench.arguments.runs + 1):
+            for name, make in bench.systems.items():
+                figures = run(make, case)
+                # The first of each warms caches and does not count.
+                if number > 0:
+                    results[name].append(figures)
+        report(case, results)
