@@ -130,3 +130,50 @@ impl Batch {
         events.send(event).is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::time::Timestamp;
+    use std::fs;
+    use std::sync::mpsc::channel;
+
+    /// However long the scan of `deferred/` takes: by then everything else has been reported, and the owner of the queue works on it.
+    #[test]
+    fn new_mail_is_reported_before_the_scan_of_deferred_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::new(folder.path());
+        let id = |n| QueueId::new(Timestamp::from_seconds(1_700_000_000), n);
+        for queue in [Queue::Active, Queue::Maildrop, Queue::Incoming] {
+            fs::create_dir_all(spool.directory(queue)).unwrap();
+        }
+        let numbers = 0..2 * BATCH as u64;
+        for n in numbers.clone() {
+            let path = spool.deferred_path(id(n), Timestamp::from_seconds(1_800_000_000));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        fs::write(spool.path(Queue::Active, id(10_000)), "").unwrap();
+        fs::write(spool.path(Queue::Incoming, id(10_001)), "").unwrap();
+        fs::write(spool.path(Queue::Maildrop, id(10_002)), "").unwrap();
+        let (events, receiver) = channel();
+        start(&spool, &events).unwrap();
+        let mut order = Vec::new();
+        let mut deferred = 0;
+        loop {
+            match receiver.recv_timeout(Duration::from_secs(30)).unwrap() {
+                Event::Arrived(found) => {
+                    let late = found.iter().filter(|(_, s)| matches!(s, Source::Deferred(_))).count();
+                    deferred += late;
+                    assert!(found.len() <= BATCH && (late == 0 || late == found.len()));
+                    order.push(if late > 0 { "deferred" } else { "new" });
+                }
+                Event::Submitted(_) => order.push("submitted"),
+                Event::Scanned => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(order[..3], ["new", "submitted", "new"]);
+        assert_eq!((order[3], deferred), ("deferred", 2 * BATCH));
+    }
+}

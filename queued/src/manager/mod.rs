@@ -317,3 +317,6 @@ impl Manager {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! The owner of the queue with real files and real sockets, and a clock that the test sets.
+
+use super::*;
+use crate::disk;
+use crate::dispatch::{self, ANSWER_GRACE, Peers};
+use crate::scheduler::limits::{Limit, Limits};
+use crate::scheduler::{Settings, backoff::Backoff};
+use common::codec;
+use common::config::Config;
+use common::destination::Transport;
+use common::identity::Identities;
+use common::packet::{PacketListener, PacketSocket};
+use common::tables::Tables;
+use spool::content::ContentReader;
+use spool::dispatch::{FromWorker, Job, MAX_FRAME, ToWorker, VERSION};
+use spool::envelope::{Body, Envelope, Origin, Recipient};
+use spool::layout::{OWN_MODE, Queue, Spool};
+use spool::writer::Spooler;
+use std::io::Read;
+use std::path::Path;
+use std::sync::mpsc::channel;
+
+/// Nothing here takes long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn config(folder: &Path) -> Config {
+    std::fs::write(folder.join("users"), "alice\npostmaster\n").unwrap();
+    std::fs::write(folder.join("aliases"), "").unwrap();
+    let text = "hostname = \"mail.here.example\"\nlocal_domains = [\"here.example\"]\nspool_directory = \"spool\"\n\
+                [local]\nusers = \"users\"\naliases = \"aliases\"\nmailbox = \"mail/{user}/\"\n";
+    Config::parse(text, &folder.join("x"), folder).unwrap()
+}
+
+fn scheduler(config: &Config) -> Scheduler {
+    let settings = Settings {
+        backoff: Backoff { first_retry: Duration::from_secs(300), max_retry: Duration::from_secs(3600) },
+        lifetimes: crate::message::Lifetimes {
+            lifetime: config.queued.lifetime.0,
+            bounce_lifetime: config.queued.bounce_lifetime.0,
+        },
+        limits: Limits {
+            all: Limit { concurrency: 20, recipients: 50, gap: Duration::ZERO },
+            of: HashMap::new(),
+        },
+        active_limit: 100,
+        recipient_limit: 1000,
+    };
+    Scheduler::new(settings, 1, Timestamp::now())
+}
+
+struct Agent(PacketSocket);
+
+impl Agent {
+    fn connect(spool: &Spool) -> Self {
+        let agent = Self(PacketSocket::connect(&spool.dispatch_socket()).unwrap());
+        agent.say(&FromWorker::Hello { version: VERSION, transport: Transport::Smtp, capacity: 10 });
+        agent
+    }
+
+    fn say(&self, frame: &FromWorker) {
+        self.0.send(&codec::encode(frame).unwrap(), &[]).unwrap();
+    }
+
+    fn job(&self) -> Job {
+        let packet = self.0.receive().unwrap().expect("connection closed");
+        let ToWorker::Job(job) = codec::decode::<ToWorker, MAX_FRAME>(&packet.bytes).unwrap() else {
+            panic!("no job")
+        };
+        let file = packet.files.into_iter().next().unwrap().into();
+        let mut content = Vec::new();
+        ContentReader::new(file, job.content_offset, &job.content).read_to_end(&mut content).unwrap();
+        assert_eq!(content, b"Subject: x\r\n\r\n");
+        job
+    }
+}
+
+impl Manager {
+    /// Takes events, and does what follows at `now`, until this is so.
+    fn until(&mut self, now: Timestamp, so: impl Fn(&Self) -> bool) {
+        loop {
+            self.expire(now);
+            while let Some(action) = self.scheduler.next_action(now) {
+                self.act(action, now);
+            }
+            if so(self) {
+                return;
+            }
+            let event = self.events.recv_timeout(PATIENCE).expect("waited in vain");
+            self.take(event);
+        }
+    }
+}
+
+/// A worker takes a job and never answers: its connection ends when the time of the attempt is over, and the job goes to another.
+#[test]
+fn a_stuck_worker_is_ended_by_the_wall_clock_limit_and_its_job_is_retried() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let spool = Spool::new(&config.spool_directory);
+    for queue in [Queue::Incoming, Queue::Active, Queue::Deferred, Queue::Corrupt] {
+        std::fs::create_dir_all(spool.directory(queue)).unwrap();
+    }
+    std::fs::create_dir_all(spool.dispatch_socket().parent().unwrap()).unwrap();
+    let disk = disk::Settings::new(&config, Tables::load(&config).unwrap());
+    let disk = Arc::new(Disk::open(spool.clone(), disk).unwrap());
+    let (events, receiver) = channel();
+    let report = events.clone();
+    let pool = Pool::start(&disk, move |done| drop(report.send(Event::Done(done)))).unwrap();
+    // As an ordinary user's: whoever runs the test delivers.
+    let listener = PacketListener::bind(&spool.dispatch_socket(), 0o600).unwrap();
+    dispatch::serve(
+        listener,
+        Peers::new(&Identities::resolve(&config).unwrap()),
+        spool.clone(),
+        events.clone(),
+    )
+    .unwrap();
+    let mut manager = Manager::new(scheduler(&config), disk, pool, receiver, |_| None);
+
+    let spooler = Spooler::open(&spool.directory(Queue::Incoming), OWN_MODE).unwrap();
+    let mut writer = spooler.begin(Timestamp::now()).unwrap();
+    writer
+        .set_envelope(&Envelope {
+            sender: "a@here.example".parse().unwrap(),
+            arrived: Timestamp::now(),
+            origin: Origin::Bounce,
+            body: Body::SevenBit,
+            recipients: vec![Recipient::new("b@far.example".parse().unwrap())],
+        })
+        .unwrap();
+    writer.write(b"Subject: x\r\n\r\n").unwrap();
+    let id = writer.commit().unwrap();
+
+    let stuck = Agent::connect(&spool);
+    let now = Timestamp::now();
+    manager.until(now, |manager| manager.deliveries.workers.len() == 1);
+    manager.take(Event::Arrived(vec![(id, Source::Incoming)]));
+    manager.until(now, |manager| manager.scheduler.in_hand() == 1);
+    let job = stuck.job();
+    assert_eq!(job.queue_id, id);
+    let other = Agent::connect(&spool);
+    manager.until(now, |manager| manager.deliveries.workers.len() == 2);
+
+    let end = job.deadline.after(ANSWER_GRACE);
+    assert!(end.since(now) >= Duration::from_secs(1800) && end.since(now) < Duration::from_secs(2000));
+    assert_eq!(manager.deadline(), Some(end), "it wakes for that");
+    manager.until(Timestamp(end.0 - 1), |_| true);
+    assert_eq!(manager.deliveries.workers.len(), 2, "not a moment earlier");
+    manager.until(end, |manager| manager.deliveries.workers.len() == 1);
+    manager.until(end, |manager| manager.scheduler.in_hand() == 1);
+    let again = other.job();
+    assert_eq!((again.queue_id, again.recipients), (id, job.recipients));
+    // What the first one says now is not heard any more.
+    let status = common::status::Status::local("2.0.0".parse().unwrap(), "250 ok");
+    let done = FromWorker::Done { number: again.number, results: vec![(0, status)], reached: true };
+    assert!(stuck.0.send(&codec::encode(&done).unwrap(), &[]).is_err());
+    other.say(&done);
+    manager.until(end, |manager| manager.active.is_empty() && manager.pool.outstanding() == 0);
+    assert!(spool.find(id).is_none(), "delivered and removed");
+    assert_eq!((manager.scheduler.active_len(), manager.deliveries.deadline()), (0, None));
+}
