@@ -148,6 +148,7 @@ impl Running {
             index,
             address: format!("{address}@example.test").parse().unwrap(),
             original: Some("list@example.test".parse().unwrap()),
+            dsn: Default::default(),
         };
         let now = Timestamp::now();
         let mut job = Job {
@@ -157,6 +158,7 @@ impl Running {
             recipients: (100..).zip(recipients).map(recipient).collect(),
             nexthop: Nexthop::Here,
             body: Body::SevenBit,
+            dsn: Default::default(),
             content_offset: 4,
             content: facts.facts(),
             arrived: now,
@@ -174,7 +176,7 @@ impl Running {
 
     /// The answer to a job: statuses in the order of the recipients.
     fn answer(&self, wanted: u64) -> Vec<Status> {
-        let Some(FromWorker::Done { number, mut results, reached: true }) = receive(&self.queue) else {
+        let Some(FromWorker::Done { number, mut results, reached: true, .. }) = receive(&self.queue) else {
             panic!("no answer")
         };
         assert_eq!(number, wanted);

@@ -5,11 +5,12 @@
 //! recipient gets the message twice because of an entry that was written twice.
 
 use common::address::ReversePath;
+use common::dsn::{MessageDsn, Occasion};
 use common::status::{EnhancedCode, Outcome, Status};
 use common::time::Timestamp;
 use spool::envelope::{Body, ContentFacts, Envelope, Origin, Recipient};
 use spool::id::QueueId;
-use spool::journal::Entry;
+use spool::journal::{Entry, News};
 use std::time::Duration;
 
 /// How long mail is tried.
@@ -34,6 +35,8 @@ pub struct Message {
     pub origin: Origin,
     /// What MAIL said about the body.
     pub body: Body,
+    /// What MAIL said about notifications.
+    pub dsn: MessageDsn,
     /// What the content is like.
     pub facts: ContentFacts,
     /// Where in the file the content begins.
@@ -47,6 +50,10 @@ pub struct Message {
 struct Member {
     recipient: Recipient,
     state: State,
+    /// The sender knows that it is late.
+    warned: bool,
+    /// The sender knows of the success, or hears of it from the next host.
+    success_told: bool,
 }
 
 /// What has become of a recipient.
@@ -60,15 +67,30 @@ pub enum State {
     Delivered,
     /// Failed; the sender has to be told.
     Failed(Status),
-    /// Failed, and whoever had to be told was told.
+    /// Failed, and whoever had to be told was told (or nobody wants to know).
     Notified,
+    /// Delivered or expanded; the sender wants to be told.
+    Succeeded(Success, Status),
+}
+
+/// How the mail for a recipient went on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Success {
+    /// It is in the mailbox.
+    Delivered,
+    /// Another system took it that sends no notifications.
+    Relayed,
+    /// It goes to other addresses instead.
+    Expanded,
 }
 
 /// What has to happen when an attempt is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Tell about these recipients, then look again.
+    /// Tell that these recipients failed, then look again.
     Notify(Vec<u32>),
+    /// Tell that these recipients have it, then look again.
+    Confirm(Vec<u32>),
     /// Some recipients still wait.
     Defer,
     /// Nothing is owed any more.
@@ -91,6 +113,7 @@ impl Message {
             arrived: envelope.arrived,
             origin: envelope.origin,
             body: envelope.body,
+            dsn: envelope.dsn,
             facts,
             content_offset,
             attempts: 0,
@@ -106,15 +129,16 @@ impl Message {
     pub fn apply(&mut self, entry: Entry) {
         match entry {
             Entry::Expanded(replacements) => {
+                let tells = !self.sender.is_null();
                 for (number, by) in replacements {
                     // A replacement counts only once; the numbers that it gave out stay given out.
                     let fresh = self.member(number).is_some_and(|m| matches!(m.state, State::Pending(_)));
                     if let Some(member) = self.member(number).filter(|_| fresh) {
-                        member.state = State::Expanded;
+                        member.expanded(by.len(), tells);
                     }
-                    self.members.extend(by.into_iter().map(|recipient| Member {
-                        state: if fresh { State::Pending(None) } else { State::Expanded },
-                        recipient,
+                    self.members.extend(by.into_iter().map(|recipient| {
+                        let state = if fresh { State::Pending(None) } else { State::Expanded };
+                        Member { state, ..Member::new(recipient) }
                     }));
                 }
             }
@@ -132,22 +156,30 @@ impl Message {
                     }
                 }
             }
+            Entry::Told { news, recipients, .. } => {
+                for number in recipients {
+                    if let Some(member) = self.member(number) {
+                        member.told(news);
+                    }
+                }
+            }
             Entry::Retry { attempts, .. } => self.attempts = attempts,
-            Entry::Held { .. } | Entry::Released { .. } => {}
+            Entry::Held { .. } | Entry::Released { .. } | Entry::ExpandedV1(_) => {}
         }
     }
 
     /// The outcome of an attempt for a recipient; `false` when it was not pending (the outcome is of no consequence then).
     pub fn record(&mut self, number: u32, status: Status) -> bool {
+        let tells = !self.sender.is_null();
         let Some(member) = self.member(number).filter(|member| matches!(member.state, State::Pending(_)))
         else {
             return false;
         };
-        member.state = match status.outcome {
-            Outcome::Delivered => State::Delivered,
-            Outcome::Deferred => State::Pending(Some(status)),
-            Outcome::Failed => State::Failed(status),
-        };
+        match status.outcome {
+            Outcome::Delivered => member.delivered(status, tells),
+            Outcome::Deferred => member.state = State::Pending(Some(status)),
+            Outcome::Failed => member.failed(status),
+        }
         true
     }
 
@@ -195,7 +227,7 @@ impl Message {
                     Some(last) => Status { code, ..last.into_failed() },
                     None => Status::local(code, "message expired before it could be delivered"),
                 };
-                member.state = State::Failed(status.clone());
+                member.failed(status.clone());
                 results.push((number, status));
             }
         }
@@ -204,17 +236,33 @@ impl Message {
 
     /// What has to happen now that no attempt is under way.
     pub fn next_step(&self) -> Step {
-        let failed: Vec<u32> = (0..)
-            .zip(&self.members)
-            .filter_map(|(number, member)| matches!(member.state, State::Failed(_)).then_some(number))
-            .collect();
+        let failed = self.numbers(|member| matches!(member.state, State::Failed(_)));
+        let succeeded = self.numbers(|member| matches!(member.state, State::Succeeded(..)));
         if !failed.is_empty() {
             Step::Notify(failed)
+        } else if !succeeded.is_empty() {
+            Step::Confirm(succeeded)
         } else if self.pending().next().is_some() {
             Step::Defer
         } else {
             Step::Remove
         }
+    }
+
+    /// Recipients about whom the sender is to be warned, once each: tried, late by now, and not told to be silent. `warning` is the time
+    /// after which mail is late; zero: never.
+    pub fn late(&self, now: Timestamp, warning: Duration) -> Vec<u32> {
+        if warning.is_zero() || self.sender.is_null() || now.since(self.arrived) < warning {
+            return Vec::new();
+        }
+        self.numbers(|member| {
+            let tried = matches!(member.state, State::Pending(Some(_)));
+            tried && !member.warned && member.recipient.dsn.notify.wants(Occasion::Delay)
+        })
+    }
+
+    fn numbers(&self, which: impl Fn(&Member) -> bool) -> Vec<u32> {
+        (0..).zip(&self.members).filter(|(_, member)| which(member)).map(|(number, _)| number).collect()
     }
 
     fn member(&mut self, number: u32) -> Option<&mut Member> {
@@ -224,13 +272,50 @@ impl Message {
 
 impl Member {
     fn new(recipient: Recipient) -> Self {
-        Self { recipient, state: State::Pending(None) }
+        Self { recipient, state: State::Pending(None), warned: false, success_told: false }
+    }
+
+    /// `tells`: is there a sender who could be told? A status of another host means that it went there.
+    fn delivered(&mut self, status: Status, tells: bool) {
+        let how = if status.remote.is_some() { Success::Relayed } else { Success::Delivered };
+        let wanted = tells && !self.success_told && self.recipient.dsn.notify.wants(Occasion::Success);
+        self.state = if wanted { State::Succeeded(how, status) } else { State::Delivered };
+    }
+
+    /// One address for another passes NOTIFY on, so there is nothing to tell yet (RFC 3461 5.2.7).
+    fn expanded(&mut self, into: usize, tells: bool) {
+        let wanted = tells && !self.success_told && self.recipient.dsn.notify.wants(Occasion::Success);
+        self.state = if wanted && into != 1 {
+            let text = match into {
+                0 => "goes to recipients that were named besides".to_owned(),
+                n => format!("goes to {n} other addresses"),
+            };
+            State::Succeeded(Success::Expanded, Status::local(EnhancedCode::new(2, 0, 0), text))
+        } else {
+            State::Expanded
+        };
+    }
+
+    fn failed(&mut self, status: Status) {
+        let wanted = self.recipient.dsn.notify.wants(Occasion::Failure);
+        self.state = if wanted { State::Failed(status) } else { State::Notified };
+    }
+
+    fn told(&mut self, news: News) {
+        match news {
+            News::Delayed => self.warned = true,
+            News::Succeeded => self.success_told = true,
+        }
+        if let (News::Succeeded, State::Succeeded(how, _)) = (news, &self.state) {
+            self.state = if *how == Success::Expanded { State::Expanded } else { State::Delivered };
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use common::dsn::RecipientDsn;
 
     const LIFETIMES: Lifetimes =
         Lifetimes { lifetime: Duration::from_secs(500), bounce_lifetime: Duration::from_secs(100) };
@@ -259,11 +344,12 @@ mod tests {
             origin: Origin::Bounce,
             body: Body::SevenBit,
             recipients: names.iter().map(|name| recipient(name)).collect(),
+            dsn: Default::default(),
         };
         Message::new(QueueId::new(Timestamp(0), 1), envelope, ContentFacts::default(), 0, journal)
     }
 
-    /// One letter a recipient: pending, expanded, delivered, failed, notified.
+    /// One letter a recipient: pending, expanded, delivered, failed, notified, succeeded.
     fn letters(message: &Message) -> String {
         let letter = |member: &Member| match member.state {
             State::Pending(None) => 'p',
@@ -272,6 +358,7 @@ mod tests {
             State::Delivered => 'd',
             State::Failed(_) => 'f',
             State::Notified => 'n',
+            State::Succeeded(..) => 's',
         };
         message.members.iter().map(letter).collect()
     }
@@ -343,5 +430,97 @@ mod tests {
             message.record(2, status(2)) && !message.record(2, status(4)) && !message.record(0, status(2))
         );
         assert_eq!(letters(&message), "epd");
+    }
+
+    #[test]
+    fn what_the_sender_asked_to_be_told_is_owed_once() {
+        let told = |news, recipients: &[u32]| Entry::Told {
+            at: Timestamp(3),
+            news,
+            recipients: recipients.to_vec(),
+            notification: None,
+        };
+        let into =
+            |names: &[&str]| Entry::Expanded(vec![(0, names.iter().map(|name| recipient(name)).collect())]);
+        for (sender, notify, journal, states, step) in [
+            ("a@b", "SUCCESS", vec![attempted(&[(0, 2)])], "s", Step::Confirm(vec![0])),
+            ("a@b", "SUCCESS", vec![attempted(&[(0, 2)]), told(News::Succeeded, &[0])], "d", Step::Remove),
+            // The next host takes care of it: noted before the outcome.
+            ("a@b", "SUCCESS", vec![told(News::Succeeded, &[0]), attempted(&[(0, 2)])], "d", Step::Remove),
+            (
+                "a@b",
+                "SUCCESS",
+                vec![attempted(&[(0, 2)]), told(News::Delayed, &[0, 9])],
+                "s",
+                Step::Confirm(vec![0]),
+            ),
+            ("", "SUCCESS", vec![attempted(&[(0, 2)])], "d", Step::Remove),
+            ("a@b", "FAILURE", vec![attempted(&[(0, 2)])], "d", Step::Remove),
+            ("a@b", "SUCCESS", vec![attempted(&[(0, 5)])], "n", Step::Remove),
+            ("a@b", "NEVER", vec![attempted(&[(0, 5)])], "n", Step::Remove),
+            ("", "NEVER", vec![attempted(&[(0, 5)])], "n", Step::Remove),
+            ("a@b", "FAILURE", vec![attempted(&[(0, 5)])], "f", Step::Notify(vec![0])),
+            ("a@b", "SUCCESS", vec![into(&["x"])], "ep", Step::Defer),
+            ("a@b", "SUCCESS", vec![into(&["x", "y"])], "spp", Step::Confirm(vec![0])),
+            ("a@b", "FAILURE", vec![into(&["x", "y"])], "epp", Step::Defer),
+            ("", "SUCCESS", vec![into(&["x", "y"])], "epp", Step::Defer),
+            (
+                "a@b",
+                "SUCCESS",
+                vec![into(&["x", "y"]), told(News::Succeeded, &[0]), attempted(&[(1, 2), (2, 5)])],
+                "edf",
+                Step::Notify(vec![2]),
+            ),
+        ] {
+            let envelope = Envelope {
+                sender: sender.parse().unwrap(),
+                arrived: Timestamp(0),
+                origin: Origin::Local { uid: 0 },
+                body: Body::SevenBit,
+                recipients: vec![Recipient {
+                    dsn: RecipientDsn { notify: notify.parse().unwrap(), original: None },
+                    ..recipient("a")
+                }],
+                dsn: Default::default(),
+            };
+            let id = QueueId::new(Timestamp(0), 1);
+            let message = Message::new(id, envelope, ContentFacts::default(), 0, journal.clone());
+            let found = (letters(&message), message.next_step());
+            assert_eq!(found, (states.to_owned(), step), "{sender} {notify} {journal:?}");
+        }
+    }
+
+    #[test]
+    fn success_is_relayed_when_another_host_said_it() {
+        let mut envelope_recipient = recipient("a");
+        envelope_recipient.dsn.notify = "SUCCESS".parse().unwrap();
+        let mut message = message("a@b", &[], vec![]);
+        message.members = vec![Member::new(envelope_recipient.clone()), Member::new(envelope_recipient)];
+        message.record(0, status(2));
+        message.record(1, Status { remote: Some("x[192.0.2.1]:25".into()), ..status(2) });
+        let how: Vec<_> = (0..2).map(|n| message.recipient(n).unwrap().1.clone()).collect();
+        assert!(matches!(how[0], State::Succeeded(Success::Delivered, _)), "{how:?}");
+        assert!(matches!(how[1], State::Succeeded(Success::Relayed, _)), "{how:?}");
+    }
+
+    #[test]
+    fn the_sender_is_warned_once_of_each_late_recipient() {
+        let warned =
+            Entry::Told { at: Timestamp(3), news: News::Delayed, recipients: vec![1], notification: None };
+        let journal = vec![attempted(&[(0, 2), (1, 4), (2, 4), (3, 4)])];
+        let after_warning = [journal.clone(), vec![warned]].concat();
+        for (sender, journal, seconds, warning, late) in [
+            ("a@b", &journal, 99, 100, vec![]),
+            ("a@b", &journal, 100, 100, vec![1, 3]),
+            ("a@b", &after_warning, 1000, 100, vec![3]),
+            ("a@b", &journal, 1000, 0, vec![]),
+            ("", &journal, 1000, 100, vec![]),
+        ] {
+            let mut message = message(sender, &["a", "b", "c", "d", "untried"], journal.clone());
+            message.members[2].recipient.dsn.notify = "FAILURE".parse().unwrap();
+            message.members[3].recipient.dsn.notify = "DELAY".parse().unwrap();
+            let found = message.late(Timestamp::from_seconds(seconds), Duration::from_secs(warning));
+            assert_eq!(found, late, "{sender} {seconds} {warning}");
+        }
     }
 }

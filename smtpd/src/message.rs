@@ -160,7 +160,7 @@ impl Begin {
         let now = Timestamp::now();
         let mut writer = Box::new(self.store.spooler.begin(now)?);
         let _ = self.id.set(writer.id());
-        let MessageStart { sender, body, recipients, hello } = &self.start;
+        let MessageStart { sender, body, dsn, recipients, hello } = &self.start;
         writer.set_envelope(&Envelope {
             sender: sender.clone(),
             arrived: now,
@@ -171,6 +171,7 @@ impl Begin {
             },
             body: *body,
             recipients: recipients.clone(),
+            dsn: dsn.clone(),
         })?;
         let only = match recipients.as_slice() {
             [one] => Some(one.original()),

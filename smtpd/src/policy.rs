@@ -64,7 +64,7 @@ pub fn at_our_address(address: &Address, local_ip: IpAddr, home: Option<&Domain>
         return None;
     }
     let meant = Address::new(address.local_part().clone(), home?.clone()).ok()?;
-    Some(Recipient { address: meant, original: Some(address.clone()) })
+    Some(Recipient { original: Some(address.clone()), ..Recipient::new(meant) })
 }
 
 /// May a message come, of this size if it is declared, with so much room in the spool's file system (octets;

@@ -66,6 +66,7 @@ fn work(
             origin: Origin::Local { uid: 0 },
             body: Body::SevenBit,
             recipients: vec![Recipient::new("b@sink.example".parse()?)],
+            dsn: Default::default(),
         })?;
         for _ in 0..LINES {
             writer.write(LINE)?;

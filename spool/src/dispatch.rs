@@ -8,19 +8,21 @@ use crate::envelope::{Body, ContentFacts};
 use crate::id::QueueId;
 use common::address::{Address, ReversePath};
 use common::destination::{Nexthop, Transport};
+use common::dsn::{MessageDsn, RecipientDsn};
 use common::packet::MAX_PACKET;
 use common::status::Status;
 use common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Raised whenever a frame changes: daemons of two builds refuse to talk instead of misunderstanding each other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Most recipients in a job: with [`common::status::MAX_STATUS_TEXT`] and the longest addresses, job and answer fit into a packet.
 pub const MAX_RECIPIENTS: usize = 50;
 /// Limit for decoding a frame.
 pub const MAX_FRAME: usize = MAX_PACKET;
 
 /// From queued to a worker.
+#[allow(clippy::large_enum_variant, reason = "taken apart as soon as it is decoded, never kept")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToWorker {
     /// Deliver this. The message's file is attached to the packet.
@@ -44,6 +46,8 @@ pub struct Job {
     pub nexthop: Nexthop,
     /// What MAIL said about the body.
     pub body: Body,
+    /// What MAIL said about notifications; for a next host that offers DSN.
+    pub dsn: MessageDsn,
     /// Where in the file the content begins.
     pub content_offset: u64,
     /// What the content is like.
@@ -67,6 +71,8 @@ pub struct JobRecipient {
     pub address: Address,
     /// As the client named it, when that differs.
     pub original: Option<Address>,
+    /// What RCPT said about notifications.
+    pub dsn: RecipientDsn,
 }
 
 /// From a worker to queued.
@@ -89,5 +95,7 @@ pub enum FromWorker {
         results: Vec<(u32, Status)>,
         /// False when no connection to the destination could be made: it shrinks the destination's window.
         reached: bool,
+        /// Those of the delivered ones for whom the next host takes over what NOTIFY asks for (RFC 3461 5.2.1): it offers DSN.
+        handed_over: Vec<u32>,
     },
 }

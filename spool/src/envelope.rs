@@ -1,12 +1,16 @@
 //! The envelope of a message as it stands in its queue file: who sent it, from where, for whom. Never the header.
 //!
-//! These types go through [`common::codec`] onto the disk: they are append-only (see `doc/spool-format.md`).
+//! These types go through [`common::codec`] onto the disk: a changed one is a new format version (see `doc/spool-format.md`).
+//! [`v1`] keeps the form of version 1 for reading.
+
+pub mod v1;
 
 use common::address::{Address, ReversePath};
+use common::dsn::{MessageDsn, RecipientDsn};
 use common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Longest encoded envelope, in octets: 50,000 recipients of the greatest length.
+/// Longest encoded envelope, in octets: 32,000 recipients with all that can be said of one, at the greatest length.
 pub const MAX_ENVELOPE: usize = 32 * 1024 * 1024;
 
 /// Everything about a message that is known before its content.
@@ -22,6 +26,8 @@ pub struct Envelope {
     pub body: Body,
     /// In the order of the RCPT commands; never empty in a committed file.
     pub recipients: Vec<Recipient>,
+    /// RET and ENVID of MAIL (RFC 3461).
+    pub dsn: MessageDsn,
 }
 
 /// How a message came in.
@@ -63,12 +69,14 @@ pub struct Recipient {
     pub address: Address,
     /// The address as the client named it, when expansion has changed it.
     pub original: Option<Address>,
+    /// NOTIFY and ORCPT of RCPT (RFC 3461).
+    pub dsn: RecipientDsn,
 }
 
 impl Recipient {
     /// A recipient as a client named it.
     pub fn new(address: Address) -> Self {
-        Self { address, original: None }
+        Self { address, original: None, dsn: RecipientDsn::default() }
     }
 
     /// The address before expansion.

@@ -4,6 +4,7 @@
 //! stands behind it never happened, and the next append overwrites it. Entries are append-only as types.
 
 use crate::envelope::Recipient;
+use crate::envelope::v1::RecipientV1;
 use crate::id::QueueId;
 use crate::storage::Storage;
 use common::codec;
@@ -14,8 +15,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Longest entry, in octets.
-pub const MAX_ENTRY: usize = 4 * 1024 * 1024;
+/// Longest entry, in octets: the longest expansion (10,000 addresses) with all that can be said of a recipient.
+pub const MAX_ENTRY: usize = 16 * 1024 * 1024;
 /// Longest journal that is read, in octets; more than any sane life of a message writes.
 pub const MAX_JOURNAL: u64 = 256 * 1024 * 1024;
 const HEADER: usize = 8;
@@ -23,8 +24,8 @@ const HEADER: usize = 8;
 /// One fact. Recipients are numbered: first those of the envelope, from 0, then those added by [`Entry::Expanded`], in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
-    /// These recipients were replaced by others, which get the next numbers: `(replaced, by)`.
-    Expanded(Vec<(u32, Vec<Recipient>)>),
+    /// [`Entry::Expanded`] as format version 1 had it. Only read, and handed out as that.
+    ExpandedV1(Vec<(u32, Vec<RecipientV1>)>),
     /// The outcome of an attempt for these recipients (delivered and failed are final).
     Attempted {
         /// When.
@@ -58,6 +59,41 @@ pub enum Entry {
         /// The next one is due then.
         due: Timestamp,
     },
+    /// These recipients were replaced by others, which get the next numbers: `(replaced, by)`.
+    Expanded(Vec<(u32, Vec<Recipient>)>),
+    /// The sender was told something else than failures about these recipients; nothing more of that kind is owed for them.
+    Told {
+        /// When.
+        at: Timestamp,
+        /// What.
+        news: News,
+        /// About whom.
+        recipients: Vec<u32>,
+        /// The notification, `None` when it is another system's duty now.
+        notification: Option<QueueId>,
+    },
+}
+
+/// What a notification says that is none of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum News {
+    /// Not delivered yet.
+    Delayed,
+    /// Delivered, relayed or expanded.
+    Succeeded,
+}
+
+impl Entry {
+    /// What an older version wrote, in today's form.
+    fn renewed(self) -> Self {
+        match self {
+            Self::ExpandedV1(replacements) => {
+                let renew = |by: Vec<RecipientV1>| by.into_iter().map(Recipient::from).collect();
+                Self::Expanded(replacements.into_iter().map(|(number, by)| (number, renew(by))).collect())
+            }
+            other => other,
+        }
+    }
 }
 
 /// A place to append to.
@@ -127,7 +163,7 @@ fn first_frame(bytes: &[u8]) -> Option<(Entry, usize)> {
     if crc32fast::hash(payload) != u32::from_le_bytes(*checksum) {
         return None;
     }
-    Some((codec::decode::<Entry, MAX_ENTRY>(payload).ok()?, HEADER + length))
+    Some((codec::decode::<Entry, MAX_ENTRY>(payload).ok()?.renewed(), HEADER + length))
 }
 
 #[cfg(test)]

@@ -127,7 +127,11 @@ pub fn entry(
                 }
             }
             Entry::Retry { attempts: so_far, .. } => attempts = so_far,
-            Entry::Notified { .. } | Entry::Held { .. } | Entry::Released { .. } => {}
+            Entry::Notified { .. }
+            | Entry::Held { .. }
+            | Entry::Released { .. }
+            | Entry::Told { .. }
+            | Entry::ExpandedV1(_) => {}
         }
     }
     let recipients: Vec<_> = recipients

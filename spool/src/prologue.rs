@@ -5,8 +5,9 @@ use crate::envelope::{ContentFacts, MAX_ENVELOPE};
 /// Octets of a prologue.
 pub const PROLOGUE: usize = 64;
 const MAGIC: &[u8; 8] = b"IRONPOST";
-/// The version that is written. Older ones stay readable.
-pub const VERSION: u16 = 1;
+/// The version that is written. Those before it stay readable.
+pub const VERSION: u16 = 2;
+const OLDEST: u16 = 1;
 const EIGHT_BIT: u16 = 1;
 const LEADING_DOT: u16 = 2;
 const ENDS_WITH_NEWLINE: u16 = 4;
@@ -14,6 +15,8 @@ const ENDS_WITH_NEWLINE: u16 = 4;
 /// Lengths, checksums and facts about the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prologue {
+    /// The format of the envelope: [`VERSION`] in what we write, an older one in what we find.
+    pub version: u16,
     /// Octets of the encoded envelope, which follows the prologue.
     pub envelope_length: u32,
     /// Its CRC-32.
@@ -63,7 +66,7 @@ impl Prologue {
         }
         let mut out = Vec::with_capacity(PROLOGUE);
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&flags.to_le_bytes());
         out.extend_from_slice(&self.envelope_length.to_le_bytes());
         out.extend_from_slice(&facts.length.to_le_bytes());
@@ -85,7 +88,7 @@ impl Prologue {
         }
         // The version comes before the checksum: a newer format may have moved it.
         let version = u16::from_le_bytes(field(bytes, 8));
-        if version != VERSION {
+        if !(OLDEST..=VERSION).contains(&version) {
             return Err(PrologueError::Version(version));
         }
         if checksum != crc32fast::hash(body).to_le_bytes() {
@@ -93,6 +96,7 @@ impl Prologue {
         }
         let flags = u16::from_le_bytes(field(bytes, 10));
         let prologue = Self {
+            version,
             envelope_length: u32::from_le_bytes(field(bytes, 12)),
             envelope_checksum: u32::from_le_bytes(field(bytes, 24)),
             content: ContentFacts {
@@ -120,6 +124,7 @@ mod tests {
     #[test]
     fn every_damaged_octet_is_noticed() {
         let prologue = Prologue {
+            version: VERSION,
             envelope_length: 77,
             envelope_checksum: 1,
             content: ContentFacts {

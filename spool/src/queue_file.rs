@@ -1,6 +1,7 @@
 //! Reading a queue file: prologue, envelope, content, journal. Everything in it is checked; nothing in it is believed.
 
 use crate::content::ContentReader;
+use crate::envelope::v1::EnvelopeV1;
 use crate::envelope::{ContentFacts, Envelope, MAX_ENVELOPE};
 use crate::journal::{Entry, Journal};
 use crate::prologue::{PROLOGUE, Prologue, PrologueError};
@@ -82,7 +83,10 @@ impl QueueFile {
         if crc32fast::hash(&bytes) != prologue.envelope_checksum {
             return Err(QueueFileError::EnvelopeChecksum);
         }
-        let envelope: Envelope = codec::decode::<_, MAX_ENVELOPE>(&bytes)?;
+        let envelope: Envelope = match prologue.version {
+            1 => codec::decode::<EnvelopeV1, MAX_ENVELOPE>(&bytes)?.into(),
+            _ => codec::decode::<_, MAX_ENVELOPE>(&bytes)?,
+        };
         if envelope.recipients.is_empty() {
             return Err(QueueFileError::NoRecipients);
         }

@@ -9,7 +9,7 @@ use crate::envelope::{ContentFacts, Envelope, MAX_ENVELOPE};
 use crate::facts::FactsBuilder;
 use crate::group_sync::GroupSync;
 use crate::id::QueueId;
-use crate::prologue::{PROLOGUE, Prologue};
+use crate::prologue::{PROLOGUE, Prologue, VERSION};
 use crate::storage::{Disk, Folder, Storage};
 use common::codec;
 use common::time::Timestamp;
@@ -94,6 +94,7 @@ impl MessageWriter {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the envelope is too large"));
         }
         self.prologue = Some(Prologue {
+            version: VERSION,
             envelope_length: u32::try_from(bytes.len()).map_err(io::Error::other)?,
             envelope_checksum: crc32fast::hash(&bytes),
             content: ContentFacts::default(),
@@ -195,6 +196,7 @@ mod tests {
             origin: Origin::Bounce,
             body: Body::SevenBit,
             recipients: vec![Recipient::new("a@b.example".parse().unwrap())],
+            dsn: Default::default(),
         }
     }
 

@@ -3,10 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+use common::dsn::{EnvelopeId, MessageDsn, OriginalRecipient, RecipientDsn, Return};
 use common::status::{EnhancedCode, Status};
 use common::time::Timestamp;
 use spool::envelope::{Body, Envelope, Origin, Recipient};
-use spool::journal::Entry;
+use spool::journal::{Entry, News};
 use spool::queue_file::QueueFile;
 use spool::writer::Spooler;
 use std::io::Read;
@@ -16,7 +17,8 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-fn envelope() -> Envelope {
+/// What version 1 could say.
+fn envelope_1() -> Envelope {
     Envelope {
         sender: "sender@example.com".parse().unwrap(),
         arrived: Timestamp(1_795_358_702_123_456),
@@ -31,14 +33,27 @@ fn envelope() -> Envelope {
             Recipient {
                 address: "joe@example.org".parse().unwrap(),
                 original: Some("team@example.org".parse().unwrap()),
+                dsn: RecipientDsn::default(),
             },
         ],
+        dsn: MessageDsn::default(),
     }
+}
+
+fn envelope() -> Envelope {
+    let mut envelope = envelope_1();
+    envelope.dsn =
+        MessageDsn { ret: Some(Return::Headers), envelope_id: Some(EnvelopeId::new("a+b c").unwrap()) };
+    envelope.recipients[0].dsn = RecipientDsn {
+        notify: "SUCCESS,DELAY".parse().unwrap(),
+        original: Some(OriginalRecipient::new("rfc822", "odd+name@example.net").unwrap()),
+    };
+    envelope
 }
 
 const CONTENT: &[u8] = b"Subject: gr\xc3\xbc\xc3\x9fe\r\n\r\n.dot\r\nlast line without end";
 
-fn journal() -> Vec<Entry> {
+fn journal_1() -> Vec<Entry> {
     let mut failed = Status::local(EnhancedCode::new(5, 1, 1), "host mx[192.0.2.1] said: 550 5.1.1 no");
     failed.remote = Some("mx[192.0.2.1]:25".into());
     failed.reply = Some("550 5.1.1 no".into());
@@ -62,6 +77,23 @@ fn journal() -> Vec<Entry> {
     ]
 }
 
+fn journal() -> Vec<Entry> {
+    let mut journal = journal_1();
+    journal.push(Entry::Told {
+        at: Timestamp(1_795_359_003_000_001),
+        news: News::Delayed,
+        recipients: vec![2],
+        notification: Some("0BCDFGHJKLMNPQRT".parse().unwrap()),
+    });
+    journal.push(Entry::Told {
+        at: Timestamp(1_795_359_003_000_002),
+        news: News::Succeeded,
+        recipients: vec![2],
+        notification: None,
+    });
+    journal
+}
+
 /// Writes the message of all golden files into a folder.
 fn write(folder: &Path) -> PathBuf {
     let spooler = Spooler::open(folder, 0o600).unwrap();
@@ -75,29 +107,46 @@ fn write(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn version_1_is_written_to_the_byte() {
+fn version_2_is_written_to_the_byte() {
     let folder = tempfile::tempdir().unwrap();
     let written = std::fs::read(write(folder.path())).unwrap();
     if std::env::var_os("IRONPOST_WRITE_GOLDEN").is_some() {
-        std::fs::write(golden("version-1.queue"), &written).unwrap();
+        std::fs::write(golden("version-2.queue"), &written).unwrap();
     }
     assert!(
-        written == std::fs::read(golden("version-1.queue")).unwrap(),
+        written == std::fs::read(golden("version-2.queue")).unwrap(),
         "the format has changed: it needs a new version"
     );
 }
 
 #[test]
-fn version_1_is_read() {
-    let file = QueueFile::open(&golden("version-1.queue")).unwrap();
-    assert_eq!(*file.envelope(), envelope());
-    let mut content = Vec::new();
-    file.content().unwrap().read_to_end(&mut content).unwrap();
-    assert_eq!(content, CONTENT);
-    let facts = file.facts();
-    assert!(facts.eight_bit && facts.leading_dot && !facts.ends_with_newline);
-    assert_eq!(facts.longest_line, 21);
-    assert_eq!(file.journal().unwrap().1, journal());
+fn every_version_is_read() {
+    for (name, envelope, journal) in
+        [("version-1.queue", envelope_1(), journal_1()), ("version-2.queue", envelope(), journal())]
+    {
+        let file = QueueFile::open(&golden(name)).unwrap();
+        assert_eq!(*file.envelope(), envelope, "{name}");
+        let mut content = Vec::new();
+        file.content().unwrap().read_to_end(&mut content).unwrap();
+        assert_eq!(content, CONTENT, "{name}");
+        let facts = file.facts();
+        assert!(facts.eight_bit && facts.leading_dot && !facts.ends_with_newline, "{name}");
+        assert_eq!(facts.longest_line, 21, "{name}");
+        assert_eq!(file.journal().unwrap().1, journal, "{name}");
+    }
+}
+
+/// A message that waited while the program was exchanged: its journal goes on in today's form.
+#[test]
+fn the_journal_of_an_old_file_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old");
+    std::fs::copy(golden("version-1.queue"), &path).unwrap();
+    let file = QueueFile::open_for_update(&path).unwrap();
+    let more = &journal()[journal_1().len()..];
+    file.journal().unwrap().0.append(&spool::storage::Disk, file.file(), more, true).unwrap();
+    let file = QueueFile::open(&path).unwrap();
+    assert_eq!((file.envelope(), file.journal().unwrap().1), (&envelope_1(), journal()));
 }
 
 #[test]
@@ -105,7 +154,7 @@ fn a_newer_version_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = write(folder.path());
     let mut bytes = std::fs::read(&path).unwrap();
-    bytes[8] = 2;
+    bytes[8] = 3;
     std::fs::write(&path, bytes).unwrap();
-    assert!(QueueFile::open(&path).unwrap_err().to_string().contains("version 2 is not known"));
+    assert!(QueueFile::open(&path).unwrap_err().to_string().contains("version 3 is not known"));
 }

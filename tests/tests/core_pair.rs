@@ -2,10 +2,10 @@
 //! without PIPELINING. What one sends, the other must understand, and content must arrive as it was.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-use common::address::Domain;
+use common::address::{Address, Domain};
 use common::config::BareNewlines;
 use common::time::Timestamp;
-use deliverd::smtp::client::{Action, Client, Ended, Order, Peer, Transparency};
+use deliverd::smtp::client::{Action, Client, Ended, Order, Peer, Target, Transparency};
 use smtpd::session::reply::Reply;
 use smtpd::session::{self, Answer, Question, Session, Settings};
 use spool::id::QueueId;
@@ -153,9 +153,10 @@ fn converse(mut server: Server, orders: &[(Order, &[u8])], step: usize) -> (Vec<
 fn order(sender: &str, recipients: &[&str], content: &[u8]) -> Order {
     Order {
         sender: sender.parse().unwrap(),
-        recipients: recipients.iter().map(|r| r.parse().unwrap()).collect(),
+        recipients: recipients.iter().map(|r| Target::from(r.parse::<Address>().unwrap())).collect(),
         size: content.len() as u64,
         eight_bit: !content.is_ascii(),
+        dsn: Default::default(),
     }
 }
 

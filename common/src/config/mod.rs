@@ -132,6 +132,10 @@ pub struct Queued {
     pub lifetime: TimeSpan,
     /// The same for mail from the null sender, which is given up.
     pub bounce_lifetime: TimeSpan,
+    /// The sender is told once when mail is not delivered after this time; "0s": never.
+    pub delay_warning: TimeSpan,
+    /// Undeliverable mail up to this size comes back whole, larger mail as its header.
+    pub bounce_size_limit: ByteSize,
     /// Limits for every destination.
     pub destinations: Destinations,
 }
@@ -259,6 +263,8 @@ impl Default for Queued {
             max_retry: TimeSpan::from_secs(3600),
             lifetime: TimeSpan::from_secs(5 * 86400),
             bounce_lifetime: TimeSpan::from_secs(86400),
+            delay_warning: TimeSpan::from_secs(4 * 3600),
+            bounce_size_limit: ByteSize(50_000),
             destinations: Destinations::default(),
         }
     }

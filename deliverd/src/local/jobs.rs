@@ -86,7 +86,7 @@ impl Jobs {
     /// Gives a job up as it is: recipients without an outcome count as deferred.
     pub fn finish(&mut self, id: JobId) -> Option<FromWorker> {
         let InHand { results, .. } = self.jobs.remove(&id)?;
-        Some(FromWorker::Done { number: id.number, results, reached: true })
+        Some(FromWorker::Done { number: id.number, results, reached: true, handed_over: Vec::new() })
     }
 
     /// The names of all jobs.
@@ -129,6 +129,7 @@ mod tests {
             index: u32::try_from(index).unwrap() + 10,
             address: address.parse().unwrap(),
             original: original.map(|original| original.parse().unwrap()),
+            dsn: Default::default(),
         };
         Job {
             number,
@@ -137,6 +138,7 @@ mod tests {
             recipients: recipients.iter().enumerate().map(recipient).collect(),
             nexthop: Nexthop::Here,
             body: Body::SevenBit,
+            dsn: Default::default(),
             content_offset: 0,
             content: ContentFacts::default(),
             arrived: Timestamp(0),
@@ -164,7 +166,7 @@ mod tests {
         assert_eq!(jobs.outcome(id, 11, deferred.clone()), None);
         let answer = jobs.outcome(id, 10, sent.clone());
         let results = vec![(11, deferred), (10, sent.clone())];
-        assert_eq!(answer, Some(FromWorker::Done { number: 7, results, reached: true }));
+        assert_eq!(answer, Some(FromWorker::Done { number: 7, results, reached: true, handed_over: vec![] }));
         assert_eq!(jobs.outcome(id, 10, sent), None);
         assert!(jobs.is_empty());
     }

@@ -6,7 +6,7 @@
 //! into a transaction follow in another one. What may already have been taken (a connection lost after the
 //! end of data) is not sent to another host. Everything ends with the job's deadline.
 
-use super::client::{Order, Retry};
+use super::client::{Order, Retry, Target};
 use super::connect::Dialer;
 use super::content::Content;
 use super::deadline::Deadline;
@@ -17,9 +17,10 @@ use super::report::{Line, Relay, Report};
 use super::resolve::{self, Candidate, Dns, Ourselves};
 use common::address::Domain;
 use common::destination::Nexthop;
+use common::dsn::OriginalRecipient;
 use common::status::{EnhancedCode, Outcome, Status};
 use common::time::Timestamp;
-use spool::dispatch::Job;
+use spool::dispatch::{Job, JobRecipient};
 use spool::envelope::Body;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -139,12 +140,14 @@ impl Attempt<'_> {
             let relay = Relay { host: session.peer().relay(), transaction: session.transactions() };
             let mut next = Vec::new();
             let mut progress = false;
+            let takes_over = session.offers_dsn();
             for (i, verdict) in batch.into_iter().zip(ended.verdicts) {
                 progress |= verdict.status.outcome == Outcome::Delivered;
                 if verdict.retry == Retry::NextTransaction {
                     next.push(i);
                 }
                 let line = Line {
+                    handed_over: takes_over && verdict.status.outcome == Outcome::Delivered,
                     status: verdict.status,
                     relay: Some(relay.clone()),
                     connected: Some(connected),
@@ -165,9 +168,10 @@ impl Attempt<'_> {
         let recipients = batch.iter().filter_map(|i| self.job.recipients.get(*i));
         Order {
             sender: self.job.sender.clone(),
-            recipients: recipients.map(|recipient| recipient.address.clone()).collect(),
+            recipients: recipients.map(target).collect(),
             size: self.content.size(),
             eight_bit: self.job.content.eight_bit || self.job.body == Body::EightBitMime,
+            dsn: self.job.dsn.clone(),
         }
     }
 
@@ -183,7 +187,8 @@ impl Attempt<'_> {
                 said || status.outcome == Outcome::Failed || (line.relay.is_some() && relay.is_none())
             });
             if !keep {
-                let line = Line { status: status.clone(), relay: relay.clone(), connected: None, decided };
+                let (status, relay) = (status.clone(), relay.clone());
+                let line = Line { status, relay, connected: None, decided, handed_over: false };
                 *slot = Some((line, Retry::NextHost));
             }
         }
@@ -197,11 +202,19 @@ impl Attempt<'_> {
             None => {
                 let text = format!("no host of {nexthop} was reached within the time limit");
                 let status = Status::local(EnhancedCode::new(4, 4, 1), text);
-                Line { status, relay: None, connected: None, decided }
+                Line { status, relay: None, connected: None, decided, handed_over: false }
             }
         });
         Report { lines: lines.collect(), reached: self.reached }
     }
+}
+
+/// A recipient without ORCPT gets one, as with Postfix: the address by which it came to us (RFC 3461 5.2.1).
+fn target(recipient: &JobRecipient) -> Target {
+    let mut dsn = recipient.dsn.clone();
+    let came_as = recipient.original.as_ref().unwrap_or(&recipient.address);
+    dsn.original = dsn.original.or_else(|| OriginalRecipient::of(came_as));
+    Target { address: recipient.address.clone(), dsn }
 }
 
 /// An open session with the host that is first in line; hosts in trouble are passed over, so that mail flows to the next one while they are down.

@@ -129,6 +129,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.client.peer()
     }
 
+    /// Does the server take over what senders ask of notifications?
+    pub fn offers_dsn(&self) -> bool {
+        self.client.offered().dsn
+    }
+
     /// Transactions so far, the one under way counted.
     pub fn transactions(&self) -> u32 {
         self.transactions

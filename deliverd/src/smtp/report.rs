@@ -17,6 +17,8 @@ pub struct Line {
     pub connected: Option<Timestamp>,
     /// When this was decided.
     pub decided: Timestamp,
+    /// Delivered to a host that takes over what the sender asks of notifications?
+    pub handed_over: bool,
 }
 
 /// The host of a line.
@@ -47,7 +49,8 @@ pub struct Report {
 impl Report {
     /// The same for all recipients, without any connection.
     pub fn of_all(job: &Job, status: &Status, reached: bool) -> Self {
-        let line = Line { status: status.clone(), relay: None, connected: None, decided: Timestamp::now() };
+        let (status, decided) = (status.clone(), Timestamp::now());
+        let line = Line { status, relay: None, connected: None, decided, handed_over: false };
         Self { lines: vec![line; job.recipients.len()], reached }
     }
 
@@ -60,9 +63,12 @@ impl Report {
 
     /// The answer for queued.
     pub fn answer(self, job: &Job) -> FromWorker {
+        let indices = job.recipients.iter().map(|recipient| recipient.index);
+        let handed_over =
+            indices.zip(&self.lines).filter(|(_, line)| line.handed_over).map(|(index, _)| index).collect();
         let statuses = self.lines.into_iter().map(|line| line.status);
         let results = job.recipients.iter().map(|recipient| recipient.index).zip(statuses).collect();
-        FromWorker::Done { number: job.number, results, reached: self.reached }
+        FromWorker::Done { number: job.number, results, reached: self.reached, handed_over }
     }
 }
 
@@ -101,6 +107,7 @@ mod tests {
             index: 0,
             address: address.parse().unwrap(),
             original: original.map(|o| o.parse().unwrap()),
+            dsn: Default::default(),
         };
         let job = Job {
             number: 1,
@@ -109,6 +116,7 @@ mod tests {
             recipients: Vec::new(),
             nexthop: "b.example".parse().unwrap(),
             body: Body::SevenBit,
+            dsn: Default::default(),
             content_offset: 0,
             content: ContentFacts::default(),
             arrived: at(0),
@@ -144,7 +152,8 @@ mod tests {
                 "to=<x@b.example>, relay=none, delay=0.38, delays=0.1/0.02/0.26/0, dsn=4.4.1, status=deferred (connect to h[192.0.2.1]:25: Connection refused)",
             ),
         ] {
-            let line = Line { status: status.clone(), relay, connected, decided: at(380) };
+            let line =
+                Line { status: status.clone(), relay, connected, decided: at(380), handed_over: false };
             assert_eq!(text(&job, &to, &line), format!("{id}: {expected}"));
         }
     }

@@ -140,6 +140,7 @@ pub(super) fn job(nexthop: &str, recipients: &[&str], content: &[u8]) -> (Job, F
         index,
         address: address.parse().unwrap(),
         original: None,
+        dsn: Default::default(),
     });
     let now = Timestamp::now();
     let job = Job {
@@ -149,6 +150,7 @@ pub(super) fn job(nexthop: &str, recipients: &[&str], content: &[u8]) -> (Job, F
         recipients: recipients.collect(),
         nexthop: nexthop.parse::<Nexthop>().unwrap(),
         body: Body::SevenBit,
+        dsn: Default::default(),
         content_offset: 0,
         content: facts.facts(),
         arrived: now,

@@ -3,10 +3,11 @@
 
 use crate::exit;
 use crate::failure::Failure;
+use common::dsn::RecipientDsn;
 use common::text::printable;
 use spool::envelope::{Body, ContentFacts, Origin};
 use spool::id::QueueId;
-use spool::journal::Entry;
+use spool::journal::{Entry, News};
 use spool::layout::{Queue, Spool, parse_deferred_name};
 use spool::queue_file::{QueueFile, QueueFileError};
 use std::io::{self, IsTerminal, Read, Write};
@@ -71,10 +72,17 @@ fn describe(
         Body::EightBitMime => "8BITMIME",
     };
     writeln!(out, "Content:     {}, BODY={body}", facts(&file.facts()))?;
+    if let Some(id) = &envelope.dsn.envelope_id {
+        writeln!(out, "Envelope ID: {}", id.as_str())?;
+    }
+    if let Some(ret) = envelope.dsn.ret {
+        writeln!(out, "Return:      RET={ret}")?;
+    }
     writeln!(out, "Recipients:")?;
     for (number, recipient) in envelope.recipients.iter().enumerate() {
         let original = recipient.original.as_ref().map(|o| format!(" (was <{o}>)")).unwrap_or_default();
-        writeln!(out, "  {number}  <{}>{original}", recipient.address)?;
+        let asked = asked(&recipient.dsn);
+        writeln!(out, "  {number}  <{}>{original}{asked}", recipient.address)?;
     }
     if !journal.is_empty() {
         writeln!(out, "Journal:")?;
@@ -84,6 +92,13 @@ fn describe(
         tell(out, entry, &mut next)?;
     }
     Ok(())
+}
+
+/// What the sender said about notifications, as parameters of RCPT.
+fn asked(dsn: &RecipientDsn) -> String {
+    let notify = if dsn.notify.is_absent() { String::new() } else { format!(", NOTIFY={}", dsn.notify) };
+    let original = dsn.original.as_ref().map(|o| format!(", ORCPT={}", o.to_xtext())).unwrap_or_default();
+    notify + &original
 }
 
 fn origin(origin: &Origin) -> String {
@@ -131,6 +146,20 @@ fn tell(out: &mut dyn Write, entry: &Entry, next: &mut usize) -> io::Result<()> 
             let numbers = recipients.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
             writeln!(out, "  {}  sender notified{by} of recipients {numbers}", at.rfc5322())?;
         }
+        Entry::Told { at, news, recipients, notification } => {
+            let what = match news {
+                News::Delayed => "delay",
+                News::Succeeded => "success",
+            };
+            let by = match notification {
+                Some(id) => format!("sender notified of {what} by {id}"),
+                None => format!("next host notifies of {what}"),
+            };
+            let numbers = recipients.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+            writeln!(out, "  {}  {by}: recipients {numbers}", at.rfc5322())?;
+        }
+        // Comes out of a journal as Expanded.
+        Entry::ExpandedV1(_) => {}
         Entry::Held { at } => writeln!(out, "  {}  held", at.rfc5322())?,
         Entry::Released { at } => writeln!(out, "  {}  released", at.rfc5322())?,
         Entry::Retry { attempts, due } => {

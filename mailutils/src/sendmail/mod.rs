@@ -21,6 +21,7 @@ use crate::exit;
 use crate::failure::Failure;
 use common::address::{Address, ReversePath};
 use common::config::{Config, DEFAULT_PATH};
+use common::dsn::{MessageDsn, RecipientDsn};
 use common::time::Timestamp;
 use input::{Head, HeadReader, MAX_HEADER, Normalizer};
 use nix::unistd::{User, getegid, geteuid, getgid, getuid};
@@ -139,12 +140,17 @@ fn send(options: &Options, config: &Config, source: impl Read) -> Result<(QueueI
     let now = Timestamp::now();
     let (mut writer, way) = submit::begin(&Spool::new(&config.spool_directory), now)?;
     let eight_bit = options.eight_bit || header::declares_eight_bit(&head.fields);
+    let recipient = |address| Recipient {
+        dsn: RecipientDsn { notify: options.notify, original: None },
+        ..Recipient::new(address)
+    };
     let envelope = Envelope {
         sender: sender.clone(),
         arrived: now,
         origin: Origin::Local { uid: getuid().as_raw() },
         body: if eight_bit { Body::EightBitMime } else { Body::SevenBit },
-        recipients: recipients.into_iter().map(Recipient::new).collect(),
+        recipients: recipients.into_iter().map(recipient).collect(),
+        dsn: MessageDsn { ret: options.ret, envelope_id: options.envelope_id.clone() },
     };
     writer
         .set_envelope(&envelope)

@@ -3,9 +3,10 @@
 //!
 //! Options may stand behind recipients, flags may be combined (`-ti`), values may be attached (`-fjoe`) or
 //! follow (`-f joe`), and `-q` has a value only when it is attached. What Postfix ignores is ignored; what is
-//! not supported is refused with its reason, never taken and dropped: a caller that asks for a notification
-//! or an SMTP session must not believe it got one.
+//! not supported is refused with its reason, never taken and dropped: a caller that asks for an SMTP
+//! session must not believe it got one.
 
+use common::dsn::{DsnError, EnvelopeId, Notify, Return};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -50,6 +51,12 @@ pub struct Options {
     pub full_name: Option<Vec<u8>>,
     /// `-B8BITMIME`.
     pub eight_bit: bool,
+    /// About what the sender is to be told (`-N`).
+    pub notify: Notify,
+    /// What comes back with a report of failure (`-R`).
+    pub ret: Option<Return>,
+    /// The sender's own name for the message (`-V`), decoded.
+    pub envelope_id: Option<EnvelopeId>,
     /// Say what happened (`-v`).
     pub verbose: bool,
     /// Another configuration file (`-C`).
@@ -82,6 +89,9 @@ Usage: sendmail [OPTION…] [RECIPIENT…] < MESSAGE
   -f, -r ADDR   envelope sender
   -F NAME       full name, for a missing From
   -B TYPE       7BIT or 8BITMIME
+  -N WHEN       notify the sender: never, or some of success,failure,delay
+  -R WHAT       what comes back with a failed message: full or hdrs
+  -V ID         envelope ID, repeated in notifications
   -bm           send a message (default)
   -bp           list the queue (as mailq)
   -bi, -I       check the aliases (as newaliases); nothing needs compiling
@@ -89,8 +99,10 @@ Usage: sendmail [OPTION…] [RECIPIENT…] < MESSAGE
   -C FILE       configuration file, as IRONPOST_CONFIG; both only without privilege
   -v            say what happened
 Ignored as by Postfix: -A -c -e -G -h -L -m -n -O -o… -p -U -x -X
-Not supported: -bd -bs -bv -V, -N other than failure, -R other than hdrs
+Not supported: -bd -bs -bv
 ";
+
+const ID_RULE: &str = "an envelope ID is printable ASCII, at most 100 characters";
 
 /// Flags without a value.
 const FLAGS: &[u8] = b"GIUcimntvx";
@@ -170,14 +182,11 @@ impl Options {
             b'B' => return Err(format!("{}: the body type is 7BIT or 8BITMIME", shown())),
             b'o' if value == b"i" => self.dots_are_content = true,
             b'b' => self.mode = mode(&value)?,
-            // What every notification does anyway (RFC 3461 4.1, 4.3).
-            b'N' if value.eq_ignore_ascii_case(b"failure") => {}
-            b'R' if value.eq_ignore_ascii_case(b"hdrs") => {}
-            b'N' | b'R' | b'V' => {
-                return Err(format!(
-                    "{}: delivery status notifications on request are not supported yet",
-                    shown()
-                ));
+            b'N' => self.notify = text(&value).parse().map_err(|e| format!("{}: {e}", shown()))?,
+            b'R' => self.ret = Some(text(&value).parse().map_err(|e| format!("{}: {e}", shown()))?),
+            b'V' => {
+                let id = std::str::from_utf8(&value).map_err(|_| DsnError::Xtext).and_then(EnvelopeId::new);
+                self.envelope_id = Some(id.map_err(|_| format!("{}: {ID_RULE}", shown()))?);
             }
             _ => self.ignored.push(shown()),
         }
@@ -195,6 +204,11 @@ impl Options {
         });
         Ok(())
     }
+}
+
+/// The words of `-N` and `-R`, which may have blanks between them.
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).replace([' ', '\t'], "")
 }
 
 fn mode(value: &[u8]) -> Result<Mode, String> {
@@ -254,7 +268,16 @@ mod tests {
             ("sendmail -v -bm x", Options { verbose: true, recipients: bytes(&["x"]), ..send() }),
             ("sendmail -B8bitmime", Options { eight_bit: true, ..send() }),
             ("sendmail -B 7BIT", send()),
-            ("sendmail -N failure -R hdrs", send()),
+            (
+                "sendmail -N success,Delay -R hdrs -V a+b",
+                Options {
+                    notify: "SUCCESS,DELAY".parse().unwrap(),
+                    ret: Some(Return::Headers),
+                    envelope_id: EnvelopeId::new("a+b").ok(),
+                    ..send()
+                },
+            ),
+            ("sendmail -Nnever -RFULL", Options { notify: Notify::NEVER, ret: Some(Return::Full), ..send() }),
             ("sendmail -C /x", Options { config: Some("/x".into()), ..send() }),
             ("sendmail -i -- -t", Options { dots_are_content: true, recipients: bytes(&["-t"]), ..send() }),
             ("sendmail -q", Options { mode: Mode::Flush(Flush::All), ..send() }),
@@ -293,10 +316,10 @@ mod tests {
             ("sendmail -bd -q15m", "systemd"),
             ("sendmail -bv joe", "ironpost route"),
             ("sendmail -bz", "unsupported: -bz"),
-            ("sendmail -N never", "-Nnever"),
-            ("sendmail -N success,failure", "-Nsuccess,failure"),
-            ("sendmail -R full", "-Rfull"),
-            ("sendmail -V id", "-Vid"),
+            ("sendmail -N never,success", "-Nnever,success: wanted NEVER"),
+            ("sendmail -N always", "-Nalways"),
+            ("sendmail -R body", "-Rbody: wanted FULL"),
+            ("sendmail -V \x1b", "at most 100 characters"),
             ("sendmail -B9BIT", "7BIT or 8BITMIME"),
             ("sendmail -qSx", "-qSx"),
             ("sendmail -qR", "-qR"),

@@ -117,3 +117,14 @@ fn submissions_that_are_refused() {
         assert_eq!(submit(args, input.as_bytes()).unwrap_err().code, code, "{args} {input}");
     }
 }
+
+#[test]
+fn what_is_asked_of_notifications_is_in_the_envelope() {
+    let (envelope, _) = submit("-f a@b -N success,delay -R full -V id+1 c@d e@f", b"From: x\n\n").unwrap();
+    assert_eq!(envelope.dsn.ret.map(|ret| ret.to_string()).as_deref(), Some("FULL"));
+    assert_eq!(envelope.dsn.envelope_id.as_ref().map(|id| id.as_str()), Some("id+1"));
+    let asked: Vec<_> = envelope.recipients.iter().map(|r| r.dsn.notify.to_string()).collect();
+    assert_eq!(asked, ["SUCCESS,DELAY"; 2]);
+    let (envelope, _) = submit("-f a@b c@d", b"From: x\n\n").unwrap();
+    assert!(envelope.dsn.ret.is_none() && envelope.recipients[0].dsn.notify.is_absent());
+}

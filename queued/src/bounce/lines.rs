@@ -1,7 +1,7 @@
 //! Lines of a message, kept short: every line is at most [`LONGEST`] octets, so that no mail system has to break it.
 
 /// Longest line written, CRLF not counted (RFC 5322 2.1.1 allows 998).
-pub(super) const LONGEST: usize = 900;
+const LONGEST: usize = 900;
 /// Where text is wrapped.
 const WIDTH: usize = 76;
 

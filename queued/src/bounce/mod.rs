@@ -1,7 +1,7 @@
-//! The text of a notification that mail could not be delivered: a multipart/report (RFC 3462, RFC 3464).
+//! The text of a notification of what became of mail: failed, late, delivered: a multipart/report (RFC 3462, RFC 3464).
 //!
 //! Pure: everything it says is handed in. It has three parts: one that a person understands, one that a program reads, and the header of
-//! the original message (for the postmaster all of it, when it is short: it is a notification itself, and its body says what it was about). All lines end with CRLF and are shorter than 998 octets; nothing that another server or the original message said
+//! the original message (or all of it, where the caller allows that and it can be passed on as it is). All lines end with CRLF and are shorter than 998 octets; nothing that another server or the original message said
 //! can begin a header field or a part of its own: addresses and statuses are printable ASCII by their types, and the boundary is chosen so
 //! that it occurs nowhere inside.
 
@@ -9,6 +9,7 @@ mod lines;
 mod report;
 
 use common::address::{Address, Domain};
+use common::dsn::{EnvelopeId, OriginalRecipient};
 use common::status::Status;
 use common::time::Timestamp;
 use lines::Lines;
@@ -18,7 +19,7 @@ use spool::id::QueueId;
 /// Most of the original's header that is returned, in octets.
 pub const MAX_HEADER: usize = 64 * 1024;
 /// Most recipients that one notification tells about; for more there are several.
-pub const MAX_FAILURES: usize = 1000;
+pub const MAX_REPORTS: usize = 1000;
 
 /// To whom it goes, and about what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +28,16 @@ pub enum Kind {
     Bounce,
     /// To the postmaster, about a message that came from the null sender.
     DoubleBounce,
+    /// To the sender of a message that is late.
+    Delay,
+    /// To the sender of a message who asked to be told of success.
+    Success,
 }
 
 /// Everything that a notification says.
 #[derive(Debug)]
 pub struct Notification<'a> {
-    /// Bounce or double bounce.
+    /// What it is about.
     pub kind: Kind,
     /// This machine.
     pub hostname: &'a Domain,
@@ -40,34 +45,57 @@ pub struct Notification<'a> {
     pub to: &'a Address,
     /// The notification's own queue ID.
     pub id: QueueId,
-    /// The queue ID of the message that failed.
+    /// The queue ID of the message that it is about.
     pub original_id: QueueId,
+    /// The sender's name for that message.
+    pub envelope_id: Option<&'a EnvelopeId>,
     /// When that message was accepted.
     pub arrived: Timestamp,
     /// Now.
     pub now: Timestamp,
-    /// Who did not get it, and why; at most [`MAX_FAILURES`].
-    pub failures: &'a [Failure<'a>],
-    /// The beginning of the original's content; its header is cut out of it.
+    /// Until when late mail is tried.
+    pub retry_until: Timestamp,
+    /// What became of whom; at most [`MAX_REPORTS`].
+    pub reports: &'a [Report<'a>],
+    /// The original's content, or its beginning.
     pub original: &'a [u8],
-    /// Is `original` all of it?
-    pub complete: bool,
+    /// Is `original` all of it, and may it be returned whole? Otherwise its header is cut out.
+    pub whole: bool,
 }
 
-/// A recipient that did not get the message.
+/// What became of a recipient.
 #[derive(Debug, Clone, Copy)]
-pub struct Failure<'a> {
+pub struct Report<'a> {
     /// Where it was sent.
     pub address: &'a Address,
-    /// The address as the sender knows it, when that differs.
+    /// The address before we expanded it, when that differs.
     pub original: Option<&'a Address>,
+    /// The address as the sender named it (ORCPT), which need not be one of the Internet.
+    pub named: Option<&'a OriginalRecipient>,
+    /// In a word.
+    pub action: Action,
     /// What happened.
     pub status: &'a Status,
 }
 
+/// What was done (RFC 3464 2.3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Given up.
+    Failed,
+    /// Not yet.
+    Delayed,
+    /// In the mailbox.
+    Delivered,
+    /// Passed on to a system that sends no notifications.
+    Relayed,
+    /// Passed on to several addresses.
+    Expanded,
+}
+
 /// The content of the notification and what its envelope must say about the body.
 pub fn compose(n: &Notification<'_>) -> (Vec<u8>, Body) {
-    let whole = n.kind == Kind::DoubleBounce && n.complete && is_short(n.original);
+    let whole = n.whole && is_well_formed(n.original);
     let header = if whole { n.original.to_vec() } else { header_of(n.original) };
     let body = if header.is_ascii() { Body::SevenBit } else { Body::EightBitMime };
     let encoding = if body == Body::SevenBit { "7bit" } else { "8bit" };
@@ -82,6 +110,8 @@ pub fn compose(n: &Notification<'_>) -> (Vec<u8>, Body) {
     out.line(match n.kind {
         Kind::Bounce => "Subject: Undelivered Mail Returned to Sender",
         Kind::DoubleBounce => "Subject: Postmaster Copy: Undelivered Mail",
+        Kind::Delay => "Subject: Delayed Mail (still being retried)",
+        Kind::Success => "Subject: Successful Mail Delivery Report",
     });
     // RFC 3834 5: nobody's program shall answer this.
     out.line("Auto-Submitted: auto-replied");
@@ -97,7 +127,7 @@ pub fn compose(n: &Notification<'_>) -> (Vec<u8>, Body) {
     out.line("Content-Description: Notification");
     out.line("Content-Type: text/plain; charset=us-ascii");
     out.line("");
-    report::for_people(&mut out, n);
+    report::for_people(&mut out, n, whole);
     out.line("");
     out.line(&format!("--{boundary}"));
     out.line("Content-Description: Delivery report");
@@ -110,7 +140,11 @@ pub fn compose(n: &Notification<'_>) -> (Vec<u8>, Body) {
         out.line("Content-Description: Undelivered message");
         out.line("Content-Type: message/rfc822");
     } else {
-        out.line("Content-Description: Header of the undelivered message");
+        out.line(match n.kind {
+            Kind::Bounce | Kind::DoubleBounce => "Content-Description: Header of the undelivered message",
+            Kind::Delay => "Content-Description: Header of the delayed message",
+            Kind::Success => "Content-Description: Header of the message",
+        });
         out.line("Content-Type: text/rfc822-headers");
     }
     out.line(&format!("Content-Transfer-Encoding: {encoding}"));
@@ -121,15 +155,13 @@ pub fn compose(n: &Notification<'_>) -> (Vec<u8>, Body) {
     (out.into_bytes(), body)
 }
 
-/// May it be passed on as it is?
-fn is_short(content: &[u8]) -> bool {
+/// May it be passed on as it is (RFC 5322 2.1.1, 2.3)?
+fn is_well_formed(content: &[u8]) -> bool {
     let line_is_good = |line: &[u8]| {
         let text = line.strip_suffix(b"\r").unwrap_or(line);
-        text.len() <= lines::LONGEST && !text.iter().any(|b| matches!(b, 0 | b'\r'))
+        text.len() <= 998 && !text.iter().any(|b| matches!(b, 0 | b'\r'))
     };
-    content.len() <= MAX_HEADER
-        && content.ends_with(b"\r\n")
-        && content.split(|b| *b == b'\n').all(line_is_good)
+    content.ends_with(b"\r\n") && content.split(|b| *b == b'\n').all(line_is_good)
 }
 
 /// A boundary that does not occur in `text`. The other parts hold no line that begins with `--` and a queue ID of the future.

@@ -10,23 +10,20 @@ fn status(text: &str, remote: Option<&str>, reply: Option<&str>) -> Status {
     status
 }
 
-fn with<R>(
-    kind: Kind,
-    failures: &[Failure<'_>],
-    original: &[u8],
-    check: impl FnOnce(String, Body) -> R,
-) -> R {
+fn with<R>(kind: Kind, reports: &[Report<'_>], original: &[u8], check: impl FnOnce(String, Body) -> R) -> R {
     let (bytes, body) = compose(&Notification {
         kind,
         hostname: &"mail.example.com".parse().unwrap(),
         to: &"alice@example.com".parse().unwrap(),
         id: QueueId::new(Timestamp(1_795_358_702_123_456), 12),
+        envelope_id: EnvelopeId::new("QQ 314=159").ok().as_ref(),
         original_id: QueueId::new(Timestamp(1_795_358_000_000_000), 13),
         arrived: Timestamp(1_795_358_000_000_000),
         now: Timestamp(1_795_358_702_123_456),
-        failures,
+        retry_until: Timestamp(1_795_790_000_000_000),
+        reports,
         original,
-        complete: true,
+        whole: original.len() < 3000 && kind != Kind::Success,
     });
     check(String::from_utf8_lossy(&bytes).into_owned(), body)
 }
@@ -47,12 +44,13 @@ fn a_bounce_word_for_word() {
     );
     let own =
         status("Host or domain name not found. Name service error for name=example.org type=MX", None, None);
+    let (action, named) = (Action::Failed, OriginalRecipient::new("x400", "/C=de").ok());
     let failures = [
-        Failure { address: &bob, original: None, status: &remote },
-        Failure { address: &carol, original: Some(&list), status: &own },
+        Report { address: &bob, original: None, named: None, action, status: &remote },
+        Report { address: &carol, original: Some(&list), named: named.as_ref(), action, status: &own },
     ];
     let original =
-        b"Received: from a\r\n\tby b\r\nSubject: hello\r\nFrom: alice@example.com\r\n\r\nbody --=_\r\n";
+        b"Received: from a\r\n\tby b\r\nSubject: hello\r\nFrom: alice@example.com\r\n\r\nbody \0 --=_\r\n";
     with(Kind::Bounce, &failures, original, |text, body| {
         assert_eq!(body, Body::SevenBit);
         let arrived = Timestamp(1_795_358_000_000_000).rfc5322();
@@ -101,9 +99,10 @@ fn hostile_texts_add_no_line_no_field_and_no_part() {
     let bob = "\"--=_x\\\" Subject: x\"@example.net".parse().unwrap();
     let long = status(&"x".repeat(3000), Some(&"y".repeat(3000)), Some(&"z ".repeat(500)));
     let hostile = status("a\r\nSubject: evil\r\n\r\n--x", Some("unknown[192.0.2.9]:25"), None);
+    let action = Action::Failed;
     let failures = [
-        Failure { address: &bob, original: None, status: &long },
-        Failure { address: &bob, original: None, status: &hostile },
+        Report { address: &bob, original: None, named: None, action, status: &long },
+        Report { address: &bob, original: None, named: None, action, status: &hostile },
     ];
     let id = QueueId::new(Timestamp(1_795_358_702_123_456), 12);
     let mut original = format!("X-A: --=_{id}\r\n--=_{id}--\r\nX-B: a\0b\rc\r\n").into_bytes();
@@ -129,4 +128,61 @@ fn hostile_texts_add_no_line_no_field_and_no_part() {
         assert_eq!(text.matches("\r\nSubject:").count(), 1);
         assert!(text.contains("X-B: a?b?c\r\n"));
     });
+}
+
+#[test]
+fn a_late_message_is_reported_without_alarm() {
+    let (bob, status) = (
+        "bob@example.net".parse().unwrap(),
+        Status::local(EnhancedCode::new(4, 4, 1), "connect to example.net: Connection refused"),
+    );
+    let reports =
+        [Report { address: &bob, original: None, named: None, action: Action::Delayed, status: &status }];
+    with(Kind::Delay, &reports, &[], |text, _| {
+        let until = Timestamp(1_795_790_000_000_000).rfc5322();
+        for part in [
+            "Subject: Delayed Mail (still being retried)\r\n",
+            "You need",
+            "connect to example.net: Connection refused\r\n",
+            "Action: delayed\r\nStatus: 4.4.1\r\n",
+            &format!("Will-Retry-Until: {until}\r\n"),
+        ] {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+        assert!(!text.contains("could not be delivered"), "{text}");
+    });
+}
+
+#[test]
+fn each_kind_of_success_has_its_word() {
+    let bob = "bob@example.net".parse().unwrap();
+    let status = Status::local(EnhancedCode::new(2, 0, 0), "delivered to maildir");
+    let report = |action| Report { address: &bob, original: None, named: None, action, status: &status };
+    let reports = [Action::Delivered, Action::Relayed, Action::Expanded].map(report);
+    with(Kind::Success, &reports, b"Subject: x\r\n\r\nbody\r\n", |text, _| {
+        assert!(text.contains("Subject: Successful Mail Delivery Report\r\n"));
+        for action in ["delivered", "relayed", "expanded"] {
+            assert!(text.contains(&format!("Action: {action}\r\nStatus: 2.0.0\r\n")), "{action} in {text}");
+        }
+        // RFC 3461 4.3: only the header.
+        assert!(text.contains("Content-Type: text/rfc822-headers\r\n") && !text.contains("body\r\n"));
+    });
+}
+
+#[test]
+fn a_message_comes_back_whole_when_it_can_be_passed_on_as_it_is() {
+    for (original, whole) in [
+        ("Subject: x\r\n\r\nbody\r\n".to_owned(), true),
+        (format!("Subject: x\r\n\r\n{}\r\n", "y".repeat(970)), true),
+        ("Subject: x\r\n\r\nno line end".to_owned(), false),
+        ("Subject: x\r\n\r\na\rb\r\n".to_owned(), false),
+        ("Subject: x\r\n\r\na\0b\r\n".to_owned(), false),
+        (format!("Subject: x\r\n\r\n{}\r\n", "y".repeat(2000)), false),
+    ] {
+        with(Kind::Bounce, &[], original.as_bytes(), |text, _| {
+            assert_eq!(text.contains("Content-Type: message/rfc822\r\n"), whole, "{original:?}");
+            assert_eq!(text.contains(&original), whole);
+            assert_eq!(text.contains("It is attached"), whole);
+        });
+    }
 }

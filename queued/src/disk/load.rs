@@ -129,11 +129,17 @@ fn expand(message: &Message, router: &Router) -> (Vec<Entry>, Vec<(u32, Status)>
                 continue;
             }
         };
+        let fresh: Vec<Address> =
+            targets.into_iter().filter(|address| seen.insert(address.clone())).collect();
         let original = Some(recipient.address.clone());
-        let by = targets
+        let mut dsn = recipient.dsn.clone();
+        if fresh.len() > 1 {
+            // The sender is told of the expansion; see `Member::expanded`.
+            dsn.notify = dsn.notify.without_success();
+        }
+        let by = fresh
             .into_iter()
-            .filter(|address| seen.insert(address.clone()))
-            .map(|address| Recipient { address, original: original.clone() })
+            .map(|address| Recipient { address, original: original.clone(), dsn: dsn.clone() })
             .collect();
         entries.push(Entry::Expanded(vec![(number, by)]));
     }

@@ -33,6 +33,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 /// How many threads do file work. Most of their time is spent waiting for the disk.
 const THREADS: usize = 8;
@@ -106,6 +107,10 @@ pub struct Settings {
     pub mail_name: Domain,
     /// How long mail is tried.
     pub lifetimes: Lifetimes,
+    /// When the sender is told that mail is late; zero: never.
+    pub delay_warning: Duration,
+    /// Largest message that comes back whole, in octets.
+    pub bounce_size_limit: u64,
     /// Largest local submission, in octets; 0 for no limit.
     pub message_size_limit: u64,
     /// For expansion and routing.
@@ -122,6 +127,8 @@ impl Settings {
                 lifetime: config.queued.lifetime.0,
                 bounce_lifetime: config.queued.bounce_lifetime.0,
             },
+            delay_warning: config.queued.delay_warning.0,
+            bounce_size_limit: config.queued.bounce_size_limit.0,
             message_size_limit: config.smtpd.message_size_limit.0,
             tables,
         }

@@ -140,7 +140,8 @@ fn copy(disk: &Disk, file: File, uid: u32, now: Timestamp, id: Option<QueueId>) 
     let id = writer.id();
     let envelope = source.envelope();
     let eight_bit = source.facts().eight_bit || envelope.body == Body::EightBitMime;
-    let recipients = envelope.recipients.iter().map(|r| Recipient::new(r.address.clone())).collect();
+    let recipient = |r: &Recipient| Recipient { dsn: r.dsn.clone(), ..Recipient::new(r.address.clone()) };
+    let recipients = envelope.recipients.iter().map(recipient).collect();
     let ours = Envelope {
         sender: envelope.sender.clone(),
         // When it was written, so that the time it waited while we were down counts.
@@ -148,6 +149,7 @@ fn copy(disk: &Disk, file: File, uid: u32, now: Timestamp, id: Option<QueueId>) 
         origin: Origin::Local { uid },
         body: if eight_bit { Body::EightBitMime } else { Body::SevenBit },
         recipients,
+        dsn: envelope.dsn.clone(),
     };
     writer.set_envelope(&ours)?;
     common::info_as!("pickup", "{id}: uid={uid} from=<{}>", ours.sender);

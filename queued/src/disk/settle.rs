@@ -5,7 +5,8 @@
 //! is done that takes time. When a step fails the message stays in memory with all that is known about it and is settled again later: an outcome is never
 //! forgotten because the disk was full.
 
-use super::{Disk, corrupt, notify};
+use super::notify::{self, News};
+use super::{Disk, corrupt};
 use crate::message::{Message, Step};
 use common::time::Timestamp;
 use spool::id::QueueId;
@@ -80,21 +81,19 @@ fn try_settle(disk: &Disk, work: &mut Settle, now: Timestamp) -> io::Result<Sett
         common::info!("{id}: from=<{}>, status=expired, returned to sender", work.message.sender);
         work.unsaved.push(Entry::Attempted { at: now, results });
     }
-    if let Step::Notify(failed) = work.message.next_step() {
-        // The commit below takes its time: a crash in it must not deliver anything twice. Not synced, the commit does that soon enough.
-        if failed.len() < work.message.len() {
-            save(disk, id, &mut work.unsaved, false)?;
-        }
-        for part in failed.chunks(crate::bounce::MAX_FAILURES) {
-            let notification = notify::commit(disk, &settings, &work.message, part, now)?;
-            let told = Entry::Notified { at: now, recipients: part.to_vec(), notification };
-            work.message.apply(told.clone());
-            work.unsaved.push(told);
+    loop {
+        match work.message.next_step() {
+            // What fails altogether fails again after a crash: no need to write it down first.
+            Step::Notify(failed) => {
+                tell(disk, work, News::Failed, &failed, failed.len() < work.message.len(), now)?
+            }
+            Step::Confirm(done) => tell(disk, work, News::Succeeded, &done, true, now)?,
+            Step::Remove => return remove(disk, id),
+            Step::Defer => break,
         }
     }
-    if work.message.next_step() == Step::Remove {
-        return remove(disk, id);
-    }
+    let late = work.message.late(now, settings.delay_warning);
+    tell(disk, work, News::Delayed, &late, true, now)?;
     let news = !work.unsaved.is_empty();
     work.message.attempts = work.message.attempts.saturating_add(1);
     work.unsaved.push(Entry::Retry { attempts: work.message.attempts, due: work.due });
@@ -110,6 +109,28 @@ fn try_settle(disk: &Disk, work: &mut Settle, now: Timestamp) -> io::Result<Sett
         .storage()
         .rename(&disk.spool.path(Queue::Active, id), &disk.spool.deferred_path(id, work.due))?;
     Ok(Settled::Deferred(work.due))
+}
+
+/// Tells about these recipients, if there are any, with `save_first` after writing down what is known: committing a notification takes its
+/// time, and a crash in it must not deliver anything twice. That is not synced, the commit does that soon enough.
+fn tell(
+    disk: &Disk,
+    work: &mut Settle,
+    news: News,
+    recipients: &[u32],
+    save_first: bool,
+    now: Timestamp,
+) -> io::Result<()> {
+    if save_first && !recipients.is_empty() {
+        save(disk, work.message.id, &mut work.unsaved, false)?;
+    }
+    for part in recipients.chunks(crate::bounce::MAX_REPORTS) {
+        let notification = notify::commit(disk, &disk.settings(), &work.message, news, part, now)?;
+        let told = news.entry(now, part.to_vec(), notification);
+        work.message.apply(told.clone());
+        work.unsaved.push(told);
+    }
+    Ok(())
 }
 
 /// Reads the whole content: `InvalidData` when it is damaged.

@@ -1,7 +1,7 @@
 //! One delivery agent: its greeting, its jobs, its answers.
 
 use super::{HELLO_TIME, Peers, set_timeout};
-use crate::manager::Event;
+use crate::manager::{Answered, Event};
 use crate::scheduler::{JobId, WorkerId};
 use common::codec;
 use common::destination::Transport;
@@ -113,8 +113,9 @@ fn read(id: WorkerId, socket: &PacketSocket, events: &Sender<Event>) {
             }
         };
         match codec::decode::<FromWorker, MAX_FRAME>(&packet.bytes) {
-            Ok(FromWorker::Done { number, results, reached }) => {
-                if events.send(Event::Answer { worker: id, job: number, results, reached }).is_err() {
+            Ok(FromWorker::Done { number, results, reached, handed_over }) => {
+                let answer = Answered { results, reached, handed_over };
+                if events.send(Event::Answer { worker: id, job: number, answer }).is_err() {
                     return;
                 }
             }

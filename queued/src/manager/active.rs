@@ -3,10 +3,12 @@
 use crate::disk::{Ready, Settle};
 use crate::message::{Message, State};
 use common::delays::Delays;
+use common::dsn::Occasion;
 use common::status::{EnhancedCode, Outcome, Status};
 use common::time::Timestamp;
-use spool::dispatch::JobRecipient;
-use spool::journal::Entry;
+use spool::dispatch::{JobRecipient, MAX_RECIPIENTS};
+use spool::envelope::Recipient;
+use spool::journal::{Entry, News};
 use std::collections::HashMap;
 
 /// See the head of the file.
@@ -59,13 +61,25 @@ impl Active {
         let recipients = numbers.iter().filter_map(|number| {
             let (recipient, _) = message.recipient(*number)?;
             let original = recipient.original.clone().filter(|original| *original != recipient.address);
-            Some(JobRecipient { index: *number, address: recipient.address.clone(), original })
+            Some(JobRecipient {
+                index: *number,
+                address: recipient.address.clone(),
+                original,
+                dsn: recipient.dsn.clone(),
+            })
         });
         recipients.collect()
     }
 
     /// A worker's answer for these recipients. Results for others are passed over; a recipient without result is deferred.
-    pub(super) fn answered(&mut self, recipients: &[u32], results: Vec<(u32, Status)>, now: Timestamp) {
+    pub(super) fn answered(
+        &mut self,
+        recipients: &[u32],
+        results: Vec<(u32, Status)>,
+        handed_over: Vec<u32>,
+        now: Timestamp,
+    ) {
+        self.hand_over(handed_over_of(recipients, &results, handed_over), now);
         let mut by_number: HashMap<u32, Status> = results.into_iter().collect();
         let mut missing = Vec::new();
         for number in recipients {
@@ -80,6 +94,21 @@ impl Active {
         if !missing.is_empty() {
             let status = Status::local(EnhancedCode::new(4, 3, 0), "delivery agent gave no answer");
             self.suspend(&missing, &status, now);
+        }
+    }
+
+    /// The next host tells the senders of these recipients that it has them. Noted before the outcome, so that a torn journal cannot have
+    /// them told by us as well.
+    fn hand_over(&mut self, mut recipients: Vec<u32>, at: Timestamp) {
+        let Some(message) = &mut self.message else { return };
+        recipients.retain(|number| {
+            let asked = |(recipient, _): (&Recipient, &State)| recipient.dsn.notify.wants(Occasion::Success);
+            message.recipient(*number).is_some_and(asked)
+        });
+        if !recipients.is_empty() {
+            let told = Entry::Told { at, news: News::Succeeded, recipients, notification: None };
+            message.apply(told.clone());
+            self.leftover.push(told);
         }
     }
 
@@ -134,7 +163,8 @@ impl Active {
     /// The journal was written, but for these.
     pub(super) fn saved(&mut self, left: Vec<Entry>) {
         self.saving = false;
-        self.leftover = left;
+        // Behind what could not be written comes what was added meanwhile.
+        self.leftover.splice(0..0, left);
     }
 
     /// Hands the message over for settlement.
@@ -164,6 +194,15 @@ impl Active {
         }
         entries
     }
+}
+
+/// Those of a job's recipients that were delivered to a host which takes over what NOTIFY asks for.
+pub(super) fn handed_over_of(job: &[u32], results: &[(u32, Status)], handed_over: Vec<u32>) -> Vec<u32> {
+    let delivered = |number: &u32| {
+        let is_it = |(other, status): &(u32, Status)| other == number && status.outcome == Outcome::Delivered;
+        job.contains(number) && results.iter().any(is_it)
+    };
+    handed_over.into_iter().take(MAX_RECIPIENTS).filter(delivered).collect()
 }
 
 /// 4.3.0 of our own making is what an agent says when it cannot read the message (among other things): worth a look.

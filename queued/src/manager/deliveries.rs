@@ -1,6 +1,8 @@
 //! Jobs in the hands of workers: handing them out, taking answers, and ending the connection of a worker that does not answer.
 
 use super::Manager;
+use super::active::handed_over_of;
+use super::event::Answered;
 use crate::disk::Task;
 use crate::dispatch::{ANSWER_GRACE, Outgoing, Worker, deadline};
 use crate::scheduler::destinations::Lane;
@@ -9,7 +11,7 @@ use common::status::{EnhancedCode, Status};
 use common::time::Timestamp;
 use spool::dispatch::Job;
 use spool::id::QueueId;
-use spool::journal::Entry;
+use spool::journal::{Entry, News};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 
@@ -77,6 +79,7 @@ impl Manager {
             recipients: active.job_recipients(recipients),
             nexthop: lane.destination.nexthop,
             body: message.body,
+            dsn: message.dsn.clone(),
             content_offset: message.content_offset,
             content: message.facts,
             arrived: message.arrived,
@@ -102,14 +105,8 @@ impl Manager {
     }
 
     /// A worker answered a job.
-    pub(super) fn answered(
-        &mut self,
-        worker: WorkerId,
-        job: JobId,
-        results: Vec<(u32, Status)>,
-        reached: bool,
-        now: Timestamp,
-    ) {
+    pub(super) fn answered(&mut self, worker: WorkerId, job: JobId, answer: Answered, now: Timestamp) {
+        let Answered { results, reached, handed_over } = answer;
         let failure = if reached { None } else { Some(failure(&results)) };
         let Some((id, recipients)) = self.scheduler.answered(worker, job, failure, now) else {
             common::warn!("delivery agent {worker} answered job {job}, which it does not have");
@@ -118,13 +115,20 @@ impl Manager {
         self.deliveries.finished(job);
         match self.active.get_mut(&id) {
             Some(active) => {
-                active.answered(&recipients, results, now);
+                active.answered(&recipients, results, handed_over, now);
                 self.proceed(id, now);
             }
             // Deleted or held meanwhile.
             None => {
+                let handed_over = handed_over_of(&recipients, &results, handed_over);
                 let results = results.into_iter().filter(|(number, _)| recipients.contains(number)).collect();
-                self.pool.give(Task::Late(id, vec![Entry::Attempted { at: now, results }]));
+                let mut entries = vec![Entry::Attempted { at: now, results }];
+                if !handed_over.is_empty() {
+                    let news = News::Succeeded;
+                    let told = Entry::Told { at: now, news, recipients: handed_over, notification: None };
+                    entries.insert(0, told);
+                }
+                self.pool.give(Task::Late(id, entries));
             }
         }
     }

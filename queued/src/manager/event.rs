@@ -12,6 +12,17 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
 
+/// What a worker says of a job.
+#[derive(Debug)]
+pub struct Answered {
+    /// What came of it, per recipient.
+    pub results: Vec<(u32, Status)>,
+    /// Could the destination be reached?
+    pub reached: bool,
+    /// For whom the next host takes over what NOTIFY asks for.
+    pub handed_over: Vec<u32>,
+}
+
 /// Something happened.
 #[derive(Debug)]
 pub enum Event {
@@ -44,10 +55,8 @@ pub enum Event {
         worker: WorkerId,
         /// Which.
         job: JobId,
-        /// What came of it, per recipient.
-        results: Vec<(u32, Status)>,
-        /// Could the destination be reached?
-        reached: bool,
+        /// What came of it.
+        answer: Answered,
     },
     /// A job could not be handed over because its file could not be opened.
     Unsent {

@@ -10,7 +10,7 @@ mod deliveries;
 mod event;
 mod submissions;
 
-pub use event::Event;
+pub use event::{Answered, Event};
 
 use crate::disk::{Disk, Done, Loaded, Pool, Settled, Task};
 use crate::dispatch::Outgoing;
@@ -180,9 +180,7 @@ impl Manager {
                 common::info!("delivery agent {id} for {} came, {capacity} jobs", transport.name());
             }
             Event::WorkerWent(id) => self.worker_went(id, now),
-            Event::Answer { worker, job, results, reached } => {
-                self.answered(worker, job, results, reached, now);
-            }
+            Event::Answer { worker, job, answer } => self.answered(worker, job, answer, now),
             Event::Unsent { worker, job, error } => self.unsent(worker, job, &error, now),
             Event::Change { verb, ids, reply } => self.change(verb, ids, reply, now),
             Event::Signal(Signal::Reload) => {

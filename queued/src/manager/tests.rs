@@ -126,6 +126,7 @@ fn a_stuck_worker_is_ended_by_the_wall_clock_limit_and_its_job_is_retried() {
             origin: Origin::Bounce,
             body: Body::SevenBit,
             recipients: vec![Recipient::new("b@far.example".parse().unwrap())],
+            dsn: Default::default(),
         })
         .unwrap();
     writer.write(b"Subject: x\r\n\r\n").unwrap();
@@ -152,7 +153,12 @@ fn a_stuck_worker_is_ended_by_the_wall_clock_limit_and_its_job_is_retried() {
     assert_eq!((again.queue_id, again.recipients), (id, job.recipients));
     // What the first one says now is not heard any more.
     let status = common::status::Status::local("2.0.0".parse().unwrap(), "250 ok");
-    let done = FromWorker::Done { number: again.number, results: vec![(0, status)], reached: true };
+    let done = FromWorker::Done {
+        number: again.number,
+        results: vec![(0, status)],
+        reached: true,
+        handed_over: vec![],
+    };
     assert!(stuck.0.send(&codec::encode(&done).unwrap(), &[]).is_err());
     other.say(&done);
     manager.until(end, |manager| manager.active.is_empty() && manager.pool.outstanding() == 0);

@@ -78,6 +78,7 @@ fn commit_with(
             origin,
             body: Body::SevenBit,
             recipients,
+            dsn: Default::default(),
         })
         .unwrap();
     for chunk in content(tag).as_bytes().chunks(IN_MEMORY / 2) {

@@ -194,7 +194,7 @@ fn a_worker_gets_no_more_than_it_can_hold_and_strangers_get_nothing() {
     for hello in [
         FromWorker::Hello { version: VERSION + 1, transport: Transport::Smtp, capacity: 1 },
         FromWorker::Hello { version: VERSION, transport: Transport::Discard, capacity: 1 },
-        FromWorker::Done { number: 1, results: vec![], reached: true },
+        FromWorker::Done { number: 1, results: vec![], reached: true, handed_over: vec![] },
     ] {
         let stranger = system.worker_saying(&hello);
         assert!(stranger.hear().is_none(), "{hello:?}");
@@ -203,7 +203,7 @@ fn a_worker_gets_no_more_than_it_can_hold_and_strangers_get_nothing() {
     let ids = [system.accept("", &["a@one.example"]), system.accept("", &["b@two.example"])];
     let first = agent.job();
     // Answering somebody else's job changes nothing.
-    agent.say(&FromWorker::Done { number: 999, results: vec![], reached: true });
+    agent.say(&FromWorker::Done { number: 999, results: vec![], reached: true, handed_over: vec![] });
     agent.answer(&first, "2.0.0", "250 ok");
     let second = agent.job();
     assert_ne!(first.job.queue_id, second.job.queue_id);

@@ -242,14 +242,19 @@ impl Agent {
     pub fn answer(&self, given: &Given, code: &str, text: &str) {
         let status = Status::local(code.parse::<EnhancedCode>().unwrap(), text);
         let results = given.job.recipients.iter().map(|r| (r.index, status.clone())).collect();
-        self.say(&FromWorker::Done { number: given.job.number, results, reached: true });
+        self.say(&FromWorker::Done { number: given.job.number, results, reached: true, handed_over: vec![] });
     }
 
     /// Answers a job whose destination could not be reached.
     pub fn unreachable(&self, given: &Given, text: &str) {
         let status = Status::local(EnhancedCode::new(4, 4, 1), text);
         let results = given.job.recipients.iter().map(|r| (r.index, status.clone())).collect();
-        self.say(&FromWorker::Done { number: given.job.number, results, reached: false });
+        self.say(&FromWorker::Done {
+            number: given.job.number,
+            results,
+            reached: false,
+            handed_over: vec![],
+        });
     }
 
     /// Says anything.
@@ -270,6 +275,7 @@ pub fn envelope(arrived: Timestamp, sender: &str, recipients: &[&str]) -> Envelo
         },
         body: Body::SevenBit,
         recipients: recipients.iter().map(|address| Recipient::new(address.parse().unwrap())).collect(),
+        dsn: Default::default(),
     }
 }
 

@@ -4,6 +4,7 @@
 use super::reply::Reply;
 use common::address::{Address, Domain, ReversePath};
 use common::config::BareNewlines;
+use common::dsn::MessageDsn;
 use spool::envelope::{Body, Recipient};
 use spool::id::QueueId;
 use std::fmt;
@@ -75,6 +76,8 @@ pub struct MessageStart {
     pub sender: ReversePath,
     /// From MAIL.
     pub body: Body,
+    /// From MAIL: RET and ENVID.
+    pub dsn: MessageDsn,
     /// From RCPT, each once, in the order in which they came; never empty.
     pub recipients: Vec<Recipient>,
     /// From HELO or EHLO.

@@ -1,4 +1,4 @@
-//! The grammar of commands (RFC 5321 4.1.2; parameters: RFC 1870, RFC 6152). A line becomes a value or the
+//! The grammar of commands (RFC 5321 4.1.2; parameters: RFC 1870, RFC 6152, RFC 3461). A line becomes a value or the
 //! reply that refuses it.
 //!
 //! Taken beyond the grammar, because clients send it and it can mean only one thing: blanks at the end of a
@@ -8,6 +8,7 @@
 use super::reply::{self, Reply, syntax};
 use super::verbs::Verb;
 use common::address::{Address, AddressError, Domain, ForwardPath, ReversePath, parse_path};
+use common::dsn::{EnvelopeId, MessageDsn, OriginalRecipient, RecipientDsn};
 use spool::envelope::Body;
 
 /// Longest name taken from HELO or EHLO, in octets (RFC 5321 4.5.3.1.2).
@@ -18,6 +19,10 @@ const RCPT_SYNTAX: Reply = syntax("Syntax: RCPT TO:<address>");
 const BAD_SENDER: Reply = Reply::fixed(501, (5, 1, 7), "Bad sender address syntax");
 const BAD_RECIPIENT: Reply = Reply::fixed(501, (5, 1, 3), "Bad recipient address syntax");
 const BAD_SIZE: Reply = syntax("Bad message size syntax");
+const BAD_RET: Reply = syntax("Error: Bad RET parameter syntax");
+const BAD_ENVID: Reply = syntax("Error: Bad ENVID parameter syntax");
+const BAD_NOTIFY: Reply = syntax("Error: Bad NOTIFY parameter syntax");
+const BAD_ORCPT: Reply = syntax("Error: Bad ORCPT parameter syntax");
 
 /// A command that is well formed and offered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +39,8 @@ pub enum Command {
         size: Option<u64>,
         /// BODY.
         body: Body,
+        /// RET and ENVID.
+        dsn: MessageDsn,
     },
     /// `RCPT TO:<…>`.
     Rcpt {
@@ -41,6 +48,8 @@ pub enum Command {
         recipient: Address,
         /// Was it `<postmaster>` without a domain (RFC 5321 4.5.1)?
         bare_postmaster: bool,
+        /// NOTIFY and ORCPT.
+        dsn: RecipientDsn,
     },
     /// `DATA`.
     Data,
@@ -108,27 +117,37 @@ fn parameters(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     })
 }
 
+/// A parameter as it came.
+fn option(key: &str, value: Option<&str>) -> String {
+    value.map_or(key.to_owned(), |value| format!("{key}={value}"))
+}
+
 fn mail(args: &str, mail_name: &Domain) -> Result<Command, Reply> {
     let (inner, rest) = path(args, "FROM:").ok_or(MAIL_SYNTAX)?;
     let sender = ReversePath::from_path(inner, mail_name).map_err(|_| BAD_SENDER)?;
     let mut size = None;
     let mut body = None;
+    let mut dsn = MessageDsn::default();
     for (key, value) in parameters(rest) {
-        let option = || value.map_or(key.to_owned(), |value| format!("{key}={value}"));
         if key.eq_ignore_ascii_case("SIZE") {
             once(&mut size, key, octets(value)?)?;
         } else if key.eq_ignore_ascii_case("BODY") {
             let value = match value {
                 Some(value) if value.eq_ignore_ascii_case("7BIT") => Body::SevenBit,
                 Some(value) if value.eq_ignore_ascii_case("8BITMIME") => Body::EightBitMime,
-                _ => return Err(reply::unsupported_option(&option())),
+                _ => return Err(reply::unsupported_option(&option(key, value))),
             };
             once(&mut body, key, value)?;
+        } else if key.eq_ignore_ascii_case("RET") {
+            once(&mut dsn.ret, key, value.and_then(|v| v.parse().ok()).ok_or(BAD_RET)?)?;
+        } else if key.eq_ignore_ascii_case("ENVID") {
+            let id = value.and_then(|v| EnvelopeId::from_xtext(v).ok()).ok_or(BAD_ENVID)?;
+            once(&mut dsn.envelope_id, key, id)?;
         } else {
-            return Err(reply::unsupported_option(&option()));
+            return Err(reply::unsupported_option(&option(key, value)));
         }
     }
-    Ok(Command::Mail { sender, size, body: body.unwrap_or(Body::SevenBit) })
+    Ok(Command::Mail { sender, size, body: body.unwrap_or(Body::SevenBit), dsn })
 }
 
 /// RFC 5321 4.1.1.11: a parameter stands once.
@@ -153,10 +172,20 @@ fn rcpt(args: &str, mail_name: &Domain) -> Result<Command, Reply> {
     let (inner, rest) = path(args, "TO:").ok_or(RCPT_SYNTAX)?;
     let recipient =
         ForwardPath::from_path(inner).and_then(|p| p.complete(mail_name)).map_err(|_| BAD_RECIPIENT)?;
-    if let Some(option) = rest.split(' ').find(|p| !p.is_empty()) {
-        return Err(reply::unsupported_option(option));
+    let mut notify = None;
+    let mut original = None;
+    for (key, value) in parameters(rest) {
+        if key.eq_ignore_ascii_case("NOTIFY") {
+            once(&mut notify, key, value.and_then(|v| v.parse().ok()).ok_or(BAD_NOTIFY)?)?;
+        } else if key.eq_ignore_ascii_case("ORCPT") {
+            let address = value.and_then(|v| OriginalRecipient::from_xtext(v).ok()).ok_or(BAD_ORCPT)?;
+            once(&mut original, key, address)?;
+        } else {
+            return Err(reply::unsupported_option(&option(key, value)));
+        }
     }
-    Ok(Command::Rcpt { recipient, bare_postmaster: inner.eq_ignore_ascii_case("postmaster") })
+    let dsn = RecipientDsn { notify: notify.unwrap_or_default(), original };
+    Ok(Command::Rcpt { recipient, bare_postmaster: inner.eq_ignore_ascii_case("postmaster"), dsn })
 }
 
 /// A user name or a mailbox, with or without brackets (RFC 5321 4.1.1.6, 3.5.1).
@@ -186,9 +215,18 @@ mod tests {
         match parse(rule.verb, args, &"mail.example".parse().unwrap()) {
             None => "not offered".into(),
             Some(Err(reply)) => reply.to_string(),
-            Some(Ok(Command::Mail { sender, size, body })) => format!("mail {sender} {size:?} {body:?}"),
-            Some(Ok(Command::Rcpt { recipient, bare_postmaster })) => {
-                format!("rcpt {recipient} {bare_postmaster}")
+            Some(Ok(Command::Mail { sender, size, body, dsn })) => {
+                let ret = dsn.ret.map(|ret| format!(" RET={ret}")).unwrap_or_default();
+                let id = dsn.envelope_id.map(|id| format!(" ENVID={:?}", id.as_str())).unwrap_or_default();
+                format!("mail {sender} {size:?} {body:?}{ret}{id}")
+            }
+            Some(Ok(Command::Rcpt { recipient, bare_postmaster, dsn })) => {
+                let notify = match dsn.notify.to_string() {
+                    text if text.is_empty() => text,
+                    text => format!(" NOTIFY={text}"),
+                };
+                let original = dsn.original.map(|o| format!(" ORCPT={o}")).unwrap_or_default();
+                format!("rcpt {recipient} {bare_postmaster}{notify}{original}")
             }
             Some(Ok(command)) => format!("{command:?}"),
         }
@@ -201,7 +239,14 @@ mod tests {
         let sender = "501 5.1.7 Bad sender address syntax";
         let recipient = "501 5.1.3 Bad recipient address syntax";
         let size = "501 5.5.4 Bad message size syntax";
+        let (ret, envid) =
+            ("501 5.5.4 Error: Bad RET parameter syntax", "501 5.5.4 Error: Bad ENVID parameter syntax");
+        let (notify, orcpt) =
+            ("501 5.5.4 Error: Bad NOTIFY parameter syntax", "501 5.5.4 Error: Bad ORCPT parameter syntax");
         let long = format!("MAIL FROM:<{}@example.com>", "x".repeat(250));
+        let longest_id = format!("MAIL FROM:<a@b> ENVID={}", "x".repeat(100));
+        let too_long_id = format!("MAIL FROM:<a@b> ENVID={}", "x".repeat(101));
+        let too_long_orcpt = format!("RCPT TO:<a@b> ORCPT=rfc822;{}", "x".repeat(494));
         for (line, expected) in [
             ("HELO a.example", "Helo(\"a.example\")"),
             ("ehlo [127.0.0.1]  ", "Ehlo(\"[127.0.0.1]\")"),
@@ -229,7 +274,21 @@ mod tests {
             ("MAIL FROM:<a@b> BODY=BINARYMIME", "555 5.5.4 Unsupported option: BODY=BINARYMIME"),
             ("MAIL FROM:<a@b> SMTPUTF8", "555 5.5.4 Unsupported option: SMTPUTF8"),
             ("MAIL FROM:<a@b> AUTH=<>", "555 5.5.4 Unsupported option: AUTH=<>"),
-            ("MAIL FROM:<a@b> RET=HDRS", "555 5.5.4 Unsupported option: RET=HDRS"),
+            ("MAIL FROM:<a@b> RET=HDRS", "mail a@b None SevenBit RET=HDRS"),
+            ("MAIL FROM:<> envid=a+2Bb+20c ret=full", "mail  None SevenBit RET=FULL ENVID=\"a+b c\""),
+            ("MAIL FROM:<a@b> RET", ret),
+            ("MAIL FROM:<a@b> RET=", ret),
+            ("MAIL FROM:<a@b> RET=BODY", ret),
+            ("MAIL FROM:<a@b> RET=FULL RET=FULL", "501 5.5.4 Error: multiple RET= options"),
+            ("MAIL FROM:<a@b> ENVID", envid),
+            ("MAIL FROM:<a@b> ENVID=", envid),
+            ("MAIL FROM:<a@b> ENVID=a=b", envid),
+            ("MAIL FROM:<a@b> ENVID=a+0Ab", envid),
+            ("MAIL FROM:<a@b> ENVID=a+4", envid),
+            ("MAIL FROM:<a@b> ENVID=a ENVID=a", "501 5.5.4 Error: multiple ENVID= options"),
+            (&longest_id, "mail a@b None SevenBit ENVID=LONG"),
+            (&too_long_id, envid),
+            ("MAIL FROM:<a@b> NOTIFY=NEVER", "555 5.5.4 Unsupported option: NOTIFY=NEVER"),
             ("MAIL", mail),
             ("MAIL FROM", mail),
             ("MAIL FROM:", mail),
@@ -248,7 +307,29 @@ mod tests {
             ("RCPT TO:<postmaster@b>", "rcpt postmaster@b false"),
             ("RCPT TO:<a%b@c>", "rcpt a%b@c false"),
             ("RCPT TO:<a@[IPv6:::1]>", "rcpt a@[IPv6:::1] false"),
-            ("RCPT TO:<a@b> NOTIFY=NEVER", "555 5.5.4 Unsupported option: NOTIFY=NEVER"),
+            ("RCPT TO:<a@b> NOTIFY=NEVER", "rcpt a@b false NOTIFY=NEVER"),
+            ("RCPT TO:<a@b> notify=delay,success", "rcpt a@b false NOTIFY=SUCCESS,DELAY"),
+            (
+                "RCPT TO:<a@b> ORCPT=rfc822;a+2Bx@c NOTIFY=FAILURE",
+                "rcpt a@b false NOTIFY=FAILURE ORCPT=rfc822; a+x@c",
+            ),
+            (
+                "RCPT TO:<postmaster> ORCPT=x400;/C+3Dde",
+                "rcpt postmaster@mail.example true ORCPT=x400; /C=de",
+            ),
+            ("RCPT TO:<a@b> NOTIFY", notify),
+            ("RCPT TO:<a@b> NOTIFY=", notify),
+            ("RCPT TO:<a@b> NOTIFY=NEVER,DELAY", notify),
+            ("RCPT TO:<a@b> NOTIFY=SUCCESS,", notify),
+            ("RCPT TO:<a@b> NOTIFY=NEVER NOTIFY=NEVER", "501 5.5.4 Error: multiple NOTIFY= options"),
+            ("RCPT TO:<a@b> ORCPT", orcpt),
+            ("RCPT TO:<a@b> ORCPT=a@b", orcpt),
+            ("RCPT TO:<a@b> ORCPT=rfc822;", orcpt),
+            ("RCPT TO:<a@b> ORCPT=rfc822;a+0D+0Ab", orcpt),
+            ("RCPT TO:<a@b> ORCPT=rfc822;a ORCPT=rfc822;a", "501 5.5.4 Error: multiple ORCPT= options"),
+            (&too_long_orcpt, orcpt),
+            ("RCPT TO:<a@b> RET=FULL", "555 5.5.4 Unsupported option: RET=FULL"),
+            ("RCPT TO:<a@b> X", "555 5.5.4 Unsupported option: X"),
             ("RCPT TO:<>", recipient),
             ("RCPT TO:<@b>", recipient),
             ("RCPT TO:<a@b@c>", recipient),
@@ -271,7 +352,8 @@ mod tests {
             ("MAILFROM:<a@b>", "unknown"),
             ("", "unknown"),
         ] {
-            assert_eq!(read(line.as_bytes()), expected, "{line:?}");
+            let read = read(line.as_bytes()).replace(&format!("{:?}", "x".repeat(100)), "LONG");
+            assert_eq!(read, expected, "{line:?}");
         }
         assert_eq!(read(b"RCPT TO:<\xff@b>"), "501 5.5.2 Error: control or non-ASCII character in command");
         assert_eq!(

@@ -9,6 +9,7 @@ use super::transaction::{Content, OVERSHOOT_LIMIT, Transaction};
 use super::verbs::{self, Stage, Verb};
 use super::{After, Asked, Phase, Session};
 use common::address::{Address, ReversePath};
+use common::dsn::{MessageDsn, RecipientDsn};
 use common::text::printable_bytes;
 use spool::envelope::{Body, Recipient};
 use std::sync::Arc;
@@ -69,8 +70,8 @@ impl Session {
         match command? {
             Command::Helo(name) => Ok(self.hello(name, false)),
             Command::Ehlo(name) => Ok(self.hello(name, true)),
-            Command::Mail { sender, size, body } => self.mail(sender, size, body),
-            Command::Rcpt { recipient, bare_postmaster } => self.rcpt(recipient, bare_postmaster),
+            Command::Mail { sender, size, body, dsn } => self.mail(sender, size, body, dsn),
+            Command::Rcpt { recipient, bare_postmaster, dsn } => self.rcpt(recipient, bare_postmaster, dsn),
             Command::Data => Ok(self.data()),
             Command::Rset => {
                 self.phase = Phase::Idle;
@@ -115,22 +116,28 @@ impl Session {
             0 => "SIZE".to_owned(),
             limit => format!("SIZE {limit}"),
         };
-        let offer = format!("{hostname}\nPIPELINING\n{size}\n8BITMIME\nENHANCEDSTATUSCODES\nHELP");
+        let offer = format!("{hostname}\nPIPELINING\n{size}\n8BITMIME\nENHANCEDSTATUSCODES\nDSN\nHELP");
         Done::Reply(Reply::plain(250, offer.into()))
     }
 
-    fn mail(&mut self, sender: ReversePath, size: Option<u64>, body: Body) -> Result<Done, Reply> {
+    fn mail(
+        &mut self,
+        sender: ReversePath,
+        size: Option<u64>,
+        body: Body,
+        dsn: MessageDsn,
+    ) -> Result<Done, Reply> {
         let limit = self.settings.message_size_limit;
         if limit > 0 && size.is_some_and(|size| size > limit) {
             self.log_reject("MAIL", &reply::TOO_LARGE, Some(sender.to_string()), None);
             return Err(reply::TOO_LARGE);
         }
-        let transaction = Transaction::new(sender.clone(), body);
+        let transaction = Transaction::new(sender.clone(), body, dsn);
         self.ask(Asked::Sender(Box::new(transaction)), Question::Sender { sender, size });
         Ok(Done::Silent)
     }
 
-    fn rcpt(&mut self, recipient: Address, bare_postmaster: bool) -> Result<Done, Reply> {
+    fn rcpt(&mut self, recipient: Address, bare_postmaster: bool, dsn: RecipientDsn) -> Result<Done, Reply> {
         let Phase::Open(mut transaction) = std::mem::replace(&mut self.phase, Phase::Idle) else {
             // The table has seen to it that this cannot be.
             return Err(reply::NEED_MAIL);
@@ -147,7 +154,7 @@ impl Session {
             return Err(reply::TOO_MANY_RECIPIENTS);
         }
         let question = Question::Recipient { recipient: recipient.clone(), bare_postmaster };
-        self.ask(Asked::Recipient(transaction, recipient), question);
+        self.ask(Asked::Recipient(transaction, Recipient { dsn, ..Recipient::new(recipient) }), question);
         Ok(Done::Silent)
     }
 
@@ -155,7 +162,7 @@ impl Session {
         let Phase::Open(transaction) = std::mem::replace(&mut self.phase, Phase::Idle) else {
             return Done::Reply(reply::NEED_RCPT);
         };
-        let Transaction { sender, body, recipients, .. } = *transaction;
+        let Transaction { sender, body, dsn, recipients, .. } = *transaction;
         let hello = self.hello.clone().unwrap_or_else(|| {
             // MAIL is refused before HELO, so there is one.
             Arc::new(Hello { name: String::new(), extended: false })
@@ -169,7 +176,13 @@ impl Session {
             unwanted: None,
             since_progress: 0,
         }));
-        self.actions.push_back(Action::Begin(Box::new(MessageStart { sender, body, recipients, hello })));
+        self.actions.push_back(Action::Begin(Box::new(MessageStart {
+            sender,
+            body,
+            dsn,
+            recipients,
+            hello,
+        })));
         self.say(reply::START_CONTENT);
         Done::Silent
     }
@@ -200,17 +213,24 @@ impl Session {
         }
     }
 
-    fn recipient_answered(&mut self, mut transaction: Box<Transaction>, recipient: Address, answer: Answer) {
+    fn recipient_answered(
+        &mut self,
+        mut transaction: Box<Transaction>,
+        recipient: Recipient,
+        answer: Answer,
+    ) {
         match answer {
             Answer::Refused(reply) => {
                 transaction.refused = transaction.refused.saturating_add(1);
-                let (from, to) = (transaction.sender.to_string(), recipient.to_string());
+                let (from, to) = (transaction.sender.to_string(), recipient.address.to_string());
                 self.phase = Phase::Open(transaction);
                 self.log_reject("RCPT", &reply, Some(from), Some(to));
                 self.refuse_by_class(reply);
             }
-            Answer::YesAs(recipient) => self.recipient_taken(transaction, recipient),
-            Answer::Yes | Answer::Queued(_) => self.recipient_taken(transaction, Recipient::new(recipient)),
+            Answer::YesAs(meant) => {
+                self.recipient_taken(transaction, Recipient { dsn: recipient.dsn, ..meant });
+            }
+            Answer::Yes | Answer::Queued(_) => self.recipient_taken(transaction, recipient),
         }
     }
 

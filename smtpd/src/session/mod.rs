@@ -27,7 +27,6 @@ pub mod verbs;
 
 pub use action::{Action, Answer, Client, Hello, MessageStart, Question, Settings, Severity, Token};
 
-use common::address::Address;
 use common::time::Timestamp;
 use line::{Line, LineReader};
 use reply::Reply;
@@ -71,7 +70,7 @@ enum Phase {
 #[derive(Debug)]
 enum Asked {
     Sender(Box<Transaction>),
-    Recipient(Box<Transaction>, Address),
+    Recipient(Box<Transaction>, spool::envelope::Recipient),
     Commit(Box<Content>),
 }
 

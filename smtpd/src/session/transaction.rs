@@ -5,6 +5,7 @@ use super::data::Decoder;
 use super::header::HeaderScan;
 use super::reply::{self, Reply};
 use common::address::{Address, ReversePath};
+use common::dsn::MessageDsn;
 use spool::envelope::{Body, Recipient};
 use std::collections::HashSet;
 
@@ -22,6 +23,8 @@ pub struct Transaction {
     pub sender: ReversePath,
     /// The BODY parameter.
     pub body: Body,
+    /// The RET and ENVID parameters.
+    pub dsn: MessageDsn,
     /// Accepted, each once.
     pub recipients: Vec<Recipient>,
     /// Recipients refused so far.
@@ -33,8 +36,8 @@ pub struct Transaction {
 
 impl Transaction {
     /// After MAIL.
-    pub fn new(sender: ReversePath, body: Body) -> Self {
-        Self { sender, body, recipients: Vec::new(), refused: 0, overshoot: 0, known: HashSet::new() }
+    pub fn new(sender: ReversePath, body: Body, dsn: MessageDsn) -> Self {
+        Self { sender, body, dsn, recipients: Vec::new(), refused: 0, overshoot: 0, known: HashSet::new() }
     }
 
     /// Adds a recipient, unless it is there already.

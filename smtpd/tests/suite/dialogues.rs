@@ -8,13 +8,14 @@
 //! | `R: …` | the same without CRLF at its end |
 //! | `S: …`, `S*20: …` | exactly this comes back |
 //! | `L: …` | this is in the log, behind what was found by earlier `L:` lines |
-//! | `M: …` | a message was committed: `sender > recipient recipient > content`, content with escapes |
+//! | `M: …` | a message was committed: `sender > recipient recipient > content`, content with escapes; `{…}` behind an address: what was said about notifications |
 //! | `T: 5` | so many seconds pass |
 //! | `G:` | the client is gone |
 //! | `X:` | the connection is closed |
 
 use crate::player::{Commit, Host, Player};
 use common::config::BareNewlines;
+use common::dsn::{MessageDsn, RecipientDsn};
 use std::path::Path;
 use std::time::Duration;
 
@@ -85,8 +86,13 @@ fn replay(text: &str, bytewise: bool) -> Result<(), String> {
             },
             "M" => {
                 let message = player.messages.get(messages).map(|(start, content)| {
-                    let recipients: Vec<_> = start.recipients.iter().map(|r| r.address.to_string()).collect();
-                    format!("{} > {} > {}", start.sender, recipients.join(" "), content.escape_ascii())
+                    let sender = format!("{}{}", start.sender, of_message(&start.dsn));
+                    let recipients: Vec<_> = start
+                        .recipients
+                        .iter()
+                        .map(|r| format!("{}{}", r.address, of_recipient(&r.dsn)))
+                        .collect();
+                    format!("{sender} > {} > {}", recipients.join(" "), content.escape_ascii())
                 });
                 messages += 1;
                 if message.as_deref() != Some(value) {
@@ -117,6 +123,21 @@ fn send(player: &mut Player, packet: &[u8], bytewise: bool) {
     for part in packet.chunks(if bytewise { 1 } else { packet.len().max(1) }) {
         player.send(part);
     }
+}
+
+fn of_message(dsn: &MessageDsn) -> String {
+    let ret = dsn.ret.map(|ret| format!("RET={ret}"));
+    braced([ret, dsn.envelope_id.as_ref().map(|id| format!("ENVID={}", id.to_xtext()))])
+}
+
+fn of_recipient(dsn: &RecipientDsn) -> String {
+    let notify = (!dsn.notify.is_absent()).then(|| format!("NOTIFY={}", dsn.notify));
+    braced([notify, dsn.original.as_ref().map(|original| format!("ORCPT={}", original.to_xtext()))])
+}
+
+fn braced(parts: [Option<String>; 2]) -> String {
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { String::new() } else { format!("{{{}}}", parts.join(" ")) }
 }
 
 fn set(host: &mut Host, setting: &str) {

@@ -15,6 +15,8 @@ pub struct Capabilities {
     pub eight_bit_mime: bool,
     /// PIPELINING (RFC 2920).
     pub pipelining: bool,
+    /// DSN (RFC 3461): does it take over what the sender asks of notifications?
+    pub dsn: bool,
 }
 
 impl Capabilities {
@@ -32,6 +34,7 @@ impl Capabilities {
                 }
                 "8BITMIME" => offered.eight_bit_mime = true,
                 "PIPELINING" => offered.pipelining = true,
+                "DSN" => offered.dsn = true,
                 _ => {}
             }
         }
@@ -54,6 +57,7 @@ mod tests {
             ("250 PIPELINING", none),
             ("250-x\r\n250 pipelining", Capabilities { pipelining: true, ..none }),
             ("250-x\r\n250 8BitMime", Capabilities { eight_bit_mime: true, ..none }),
+            ("250-x\r\n250 dsn", Capabilities { dsn: true, ..none }),
             // Enhanced codes are read whether announced or not: many send them without a word.
             ("250-x\r\n250 ENHANCEDSTATUSCODES", none),
             ("250-x\r\n250 SIZE", size(None)),

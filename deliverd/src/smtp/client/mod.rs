@@ -22,12 +22,13 @@ pub use action::Action;
 pub use capabilities::Capabilities;
 pub use phase::Phase;
 pub use reply::{Reply, ReplyError, ReplyParser};
-pub use transaction::{Ended, Order};
+pub use transaction::{Ended, Order, Target};
 pub use transparency::Transparency;
 pub use verdict::{Lost, Peer, Retry, Verdict};
 
 use action::Step;
 use common::address::Domain;
+use common::dsn::{MessageDsn, RecipientDsn};
 use common::status::{Outcome, Status};
 use std::collections::VecDeque;
 use transaction::Transaction;
@@ -253,9 +254,14 @@ impl Client {
                 let order = order?;
                 let size = if self.offered.size { format!(" SIZE={}", order.size) } else { String::new() };
                 let body = if self.offered.eight_bit_mime && order.eight_bit { " BODY=8BITMIME" } else { "" };
-                format!("MAIL FROM:<{}>{size}{body}", order.sender)
+                let dsn = if self.offered.dsn { of_message(&order.dsn) } else { String::new() };
+                format!("MAIL FROM:<{}>{size}{body}{dsn}", order.sender)
             }
-            Step::Rcpt(i) => format!("RCPT TO:<{}>", order?.recipients.get(i)?),
+            Step::Rcpt(i) => {
+                let target = order?.recipients.get(i)?;
+                let dsn = if self.offered.dsn { of_recipient(&target.dsn) } else { String::new() };
+                format!("RCPT TO:<{}>{dsn}", target.address)
+            }
             Step::Data => "DATA".into(),
             Step::Greeting | Step::EndOfData | Step::Quit => return None,
         })
@@ -423,6 +429,20 @@ impl Client {
         self.unsent.clear();
         self.output.clear();
     }
+}
+
+/// Parameters of MAIL (RFC 3461 4.3, 4.4).
+fn of_message(dsn: &MessageDsn) -> String {
+    let ret = dsn.ret.map(|ret| format!(" RET={ret}")).unwrap_or_default();
+    let id = dsn.envelope_id.as_ref().map(|id| format!(" ENVID={}", id.to_xtext())).unwrap_or_default();
+    ret + &id
+}
+
+/// Parameters of RCPT (RFC 3461 4.1, 4.2).
+fn of_recipient(dsn: &RecipientDsn) -> String {
+    let notify = if dsn.notify.is_absent() { String::new() } else { format!(" NOTIFY={}", dsn.notify) };
+    let original = dsn.original.as_ref().map(|o| format!(" ORCPT={}", o.to_xtext())).unwrap_or_default();
+    notify + &original
 }
 
 #[cfg(test)]

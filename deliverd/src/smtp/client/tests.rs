@@ -2,6 +2,8 @@
 //! replies split at every octet.
 
 use super::*;
+use common::address::Address;
+use common::dsn::{EnvelopeId, OriginalRecipient, Return};
 use std::fmt::Write as _;
 
 /// Replies by command; `-` closes the connection instead, `!` lets the time run out. A command that is not
@@ -75,9 +77,10 @@ fn peer() -> Peer {
 fn order(recipients: &[&str]) -> Order {
     Order {
         sender: "s@me.example".parse().unwrap(),
-        recipients: recipients.iter().map(|r| r.parse().unwrap()).collect(),
+        recipients: recipients.iter().map(|r| Target::from(r.parse::<Address>().unwrap())).collect(),
         size: 7,
         eight_bit: false,
+        dsn: Default::default(),
     }
 }
 
@@ -178,6 +181,26 @@ fn parameters_of_mail_are_sent_when_offered_and_needed() {
         let order = Order { eight_bit, sender: sender.parse().unwrap(), ..order(&["a@x.example"]) };
         let outcome = run(&[("EHLO", ehlo)], false, 9, &[order]);
         assert_eq!(outcome.commands[1], expected);
+    }
+}
+
+#[test]
+fn what_is_asked_of_notifications_goes_to_a_server_that_offers_dsn() {
+    let asked = RecipientDsn {
+        notify: "SUCCESS,DELAY".parse().unwrap(),
+        original: OriginalRecipient::new("rfc822", "a+b@old.example").ok(),
+    };
+    let message = MessageDsn { ret: Some(Return::Headers), envelope_id: EnvelopeId::new("x=1").ok() };
+    let mail = "MAIL FROM:<s@me.example> RET=HDRS ENVID=x+3D1";
+    let rcpt = "RCPT TO:<a@x.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+2Bb@old.example";
+    for (ehlo, expected) in [
+        ("250-x\r\n250 DSN", [mail, rcpt, "RCPT TO:<b@x.example>"]),
+        ("250 x", ["MAIL FROM:<s@me.example>", "RCPT TO:<a@x.example>", "RCPT TO:<b@x.example>"]),
+    ] {
+        let mut order = Order { dsn: message.clone(), ..order(&["a@x.example", "b@x.example"]) };
+        order.recipients[0].dsn = asked.clone();
+        let outcome = run(&[("EHLO", ehlo)], false, 9, &[order]);
+        assert_eq!(outcome.commands[1..4], expected);
     }
 }
 

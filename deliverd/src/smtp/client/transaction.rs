@@ -5,6 +5,7 @@
 
 use super::verdict::Verdict;
 use common::address::{Address, ReversePath};
+use common::dsn::{MessageDsn, RecipientDsn};
 
 /// What is to be sent.
 #[derive(Debug, Clone)]
@@ -12,13 +13,31 @@ pub struct Order {
     /// For MAIL.
     pub sender: ReversePath,
     /// For RCPT, at least one.
-    pub recipients: Vec<Address>,
+    pub recipients: Vec<Target>,
     /// Content in octets, CRLF line ends counted, transparency not.
     pub size: u64,
     /// Does the content need 8BITMIME (RFC 6152), by its octets or by what the client declared? To a server
     /// without it, it is sent as it is: nothing converts content here, and 8-bit octets pass nearly every
     /// server.
     pub eight_bit: bool,
+    /// For MAIL, to a server that offers DSN.
+    pub dsn: MessageDsn,
+}
+
+/// One recipient of an order.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// For RCPT.
+    pub address: Address,
+    /// For RCPT, to a server that offers DSN.
+    pub dsn: RecipientDsn,
+}
+
+impl From<Address> for Target {
+    /// Nothing is asked of notifications.
+    fn from(address: Address) -> Self {
+        Self { address, dsn: RecipientDsn::default() }
+    }
 }
 
 /// How a transaction came out.

@@ -1,7 +1,9 @@
 //! Sessions over an in-memory connection, on a clock that jumps.
 
+use super::super::client::Target;
 use super::super::testing::{Log, Script, content, count, job, minute, serve};
 use super::*;
+use common::address::Address;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 fn peer() -> Peer {
@@ -11,9 +13,10 @@ fn peer() -> Peer {
 fn order(recipients: &[&str], size: u64) -> Order {
     Order {
         sender: "s@me.example".parse().unwrap(),
-        recipients: recipients.iter().map(|r| r.parse().unwrap()).collect(),
+        recipients: recipients.iter().map(|r| Target::from(r.parse::<Address>().unwrap())).collect(),
         size,
         eight_bit: false,
+        dsn: Default::default(),
     }
 }
 

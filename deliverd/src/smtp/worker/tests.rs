@@ -66,7 +66,7 @@ impl Connection {
 
     async fn done(&self) -> (u64, Vec<(u32, Outcome)>, bool) {
         match self.receive().await {
-            Some(FromWorker::Done { number, results, reached }) => {
+            Some(FromWorker::Done { number, results, reached, .. }) => {
                 let results = results.into_iter().map(|(index, status)| (index, status.outcome)).collect();
                 (number, results, reached)
             }

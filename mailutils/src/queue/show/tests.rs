@@ -1,6 +1,7 @@
 //! A message in a spool in a temporary folder, shown.
 
 use super::*;
+use common::dsn::{EnvelopeId, MessageDsn, OriginalRecipient, Return};
 use common::status::{EnhancedCode, Status};
 use common::time::Timestamp;
 use spool::envelope::{Envelope, Recipient};
@@ -23,7 +24,14 @@ fn envelope_and_journal_are_told() {
             protocol: "ESMTP".into(),
         },
         body: Body::EightBitMime,
-        recipients: vec![Recipient::new("list@here.example".parse().unwrap())],
+        recipients: vec![Recipient {
+            dsn: RecipientDsn {
+                notify: "SUCCESS".parse().unwrap(),
+                original: OriginalRecipient::from_xtext("rfc822;l+2Bx@there").ok(),
+            },
+            ..Recipient::new("list@here.example".parse().unwrap())
+        }],
+        dsn: MessageDsn { ret: Some(Return::Full), envelope_id: EnvelopeId::from_xtext("a+20b").ok() },
     };
     writer.set_envelope(&envelope).unwrap();
     writer.write(b"Subject: x\r\n\r\n\xff\r\n").unwrap();
@@ -37,6 +45,8 @@ fn envelope_and_journal_are_told() {
         Entry::Attempted { at: arrived, results: vec![(2, status)] },
         Entry::Retry { attempts: 1, due: arrived },
         Entry::Held { at: arrived },
+        Entry::Told { at: arrived, news: News::Succeeded, recipients: vec![0], notification: Some(id) },
+        Entry::Told { at: arrived, news: News::Succeeded, recipients: vec![1, 2], notification: None },
     ];
     journal.append(&spool::storage::Disk, file.file(), &entries, false).unwrap();
 
@@ -51,8 +61,10 @@ Arrived:     {stamp}
 Origin:      ESMTP from x[192.0.2.1], HELO x\\x1b[0m
 Sender:      <joe@here.example>
 Content:     17 octets, octets above 127, longest line 10, BODY=8BITMIME
+Envelope ID: a b
+Return:      RET=FULL
 Recipients:
-  0  <list@here.example>
+  0  <list@here.example>, NOTIFY=SUCCESS, ORCPT=rfc822;l+2Bx@there
 Journal:
   recipient 0 expanded:
     1  <a@b>
@@ -60,6 +72,8 @@ Journal:
   {stamp}  recipient 2 deferred: 4.4.1 refused
   attempts so far: 1; the next one is due {stamp}
   {stamp}  held
+  {stamp}  sender notified of success by {id}: recipients 0
+  {stamp}  next host notifies of success: recipients 1, 2
 "
     );
     assert_eq!(String::from_utf8(out).unwrap(), expected);
