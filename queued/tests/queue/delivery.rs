@@ -134,6 +134,8 @@ fn a_failure_comes_back_to_the_sender_and_a_failed_bounce_goes_to_the_postmaster
     );
     agent_fails(&local, &double);
     system.wait_gone(double.job.queue_id);
+    // It goes away once its notification is safe, which may be later than that is dealt with.
+    system.wait_gone(bounce.job.queue_id);
     system.wait_log(&[
         &double.job.queue_id.to_string(),
         "undeliverable notification to the postmaster dropped",
