@@ -10,6 +10,7 @@ mod counterparts;
 mod crash;
 mod descriptors;
 mod disk;
+mod dsn;
 mod first_mail;
 mod load;
 mod pair;
