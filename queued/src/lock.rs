@@ -1,7 +1,7 @@
 //! One queue manager per spool: a lock on a file in the spool, held as long as the process lives.
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,16 +13,12 @@ pub(crate) struct Lock(#[expect(dead_code, reason = "held, not used")] Flock<Fil
 
 /// Takes the lock; `None` when another process has it.
 pub(crate) fn take(path: &Path) -> io::Result<Option<Lock>> {
-    let flags = nix::fcntl::OFlag::O_NOFOLLOW.bits();
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(flags)
-        .open(path)
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display())))?;
+    // For reading: a file that is open for writing would keep an admin from remounting the file system read-only.
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_CREAT;
+    let file =
+        File::options().read(true).mode(0o600).custom_flags(flags.bits()).open(path).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display()))
+        })?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(Lock(lock))),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
