@@ -101,6 +101,6 @@ pub enum Action {
     },
     /// This worker need not go on with this job.
     Cancel(WorkerId, JobId),
-    /// Every job of this attempt has ended; then say `defer` or `forget`.
+    /// Every job of this attempt has ended; then say `postpone` or `forget`.
     Attempted(QueueId),
 }

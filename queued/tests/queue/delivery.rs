@@ -385,3 +385,26 @@ fn every_one_of_a_thousand_messages_is_delivered_once_although_the_daemon_is_kil
     ids.iter().for_each(|id| system.wait_gone(*id));
     assert_eq!(system.stop(), 0);
 }
+
+#[test]
+fn a_destination_can_have_limits_of_its_own() {
+    let mut system = System::start(
+        "[queued.destinations.\"Far.example\"]\nrecipients = 1\nconcurrency = 1\nrate = \"1000/s\"",
+    );
+    let agent = system.worker(Transport::Smtp, 10);
+    let id = system.accept("alice@here.example", &["a@far.example", "b@far.example"]);
+    let first = agent.job();
+    assert_eq!(first.to(), ["a@far.example"]);
+    // Others are not limited, and the second recipient waits for the first one's answer.
+    let other = system.accept("alice@here.example", &["a@else.example", "b@else.example"]);
+    let given = agent.job();
+    assert_eq!(given.to(), ["a@else.example", "b@else.example"]);
+    agent.answer(&given, "2.0.0", "250 ok");
+    system.wait_gone(other);
+    agent.answer(&first, "2.0.0", "250 ok");
+    let second = agent.job();
+    assert_eq!((second.job.queue_id, second.to()), (id, vec!["b@far.example".to_owned()]));
+    agent.answer(&second, "2.0.0", "250 ok");
+    system.wait_gone(id);
+    assert_eq!(system.stop(), 0);
+}
