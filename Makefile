@@ -7,11 +7,12 @@ DESTDIR ?=
 # Daemons are started by systemd or `ironpost run`, never typed: they stay off the PATH.
 LIBEXEC  = $(PREFIX)/lib/ironpost
 
-.PHONY: help run test lint build bench release install clean
+.PHONY: help run test soak lint build bench release install clean
 
 help:
 	@echo 'make run      build and start the three daemons here, as you, on 127.0.0.1:2525'
 	@echo 'make test     install what the tests need, then run every test'
+	@echo 'make soak     50,000 messages while daemons and next hosts fail at random'
 	@echo 'make lint     format, clippy, documentation, licences'
 	@echo 'make bench    messages per second, beside Postfix in the same run'
 	@echo 'make install  DESTDIR= PREFIX=/usr'
@@ -27,6 +28,12 @@ test:
 	sh tests/tools.sh
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace --no-fail-fast
+
+# The chaos test of the ordinary suite with more messages; its dice are printed, IRONPOST_CHAOS_SEED throws them again.
+soak:
+	sh tests/tools.sh
+	$(CARGO) build --workspace --bins
+	IRONPOST_CHAOS_MESSAGES=50000 IRONPOST_TEST_SECONDS=3600 $(CARGO) test -p ironpost-tests --test e2e -- --nocapture chaos
 
 lint:
 	$(CARGO) fmt --all --check

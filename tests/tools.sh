@@ -66,6 +66,8 @@ PATH="$PATH:/usr/sbin:/sbin"
 need swaks swaks
 need curl curl
 need dnsmasq dnsmasq-base
+need strace strace
+need mkfs.ext4 e2fsprogs
 [ -x /usr/bin/python3 ] || missing="$missing python3"
 # shellcheck disable=SC2086 # a list of words
 [ -z "$missing" ] || install $missing

@@ -11,12 +11,16 @@ pub mod client;
 pub mod clients;
 pub mod corpus;
 pub mod counterpart;
+pub mod crowd;
+pub mod disk;
 pub mod ironpost;
 pub mod lines;
 pub mod mailbox;
 pub mod net;
 pub mod process;
+pub mod random;
 pub mod setup;
+pub mod strace;
 pub mod tools;
 
 use std::sync::LazyLock;

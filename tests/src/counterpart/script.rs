@@ -4,6 +4,7 @@
 //! One thread a connection. What no rule is about gets a good reply. Every command and every message is kept,
 //! byte for byte.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::DEADLINE;
+use crate::random::Random;
 
 /// What the server does where a rule applies.
 #[derive(Clone, Debug)]
@@ -25,6 +27,10 @@ pub enum Act {
     Stall,
     /// Sends these lines, then closes the connection.
     ReplyAndClose(&'static str),
+    /// At end of data: keeps the message, and closes the connection without a reply (RFC 1047).
+    TakeAndClose,
+    /// Gives the good reply, after this time.
+    Late(Duration),
 }
 
 /// One rule: at the first `times` events that begin with `event`, and contain `contains`, do `act`.
@@ -33,13 +39,16 @@ struct Rule {
     event: &'static str,
     contains: &'static str,
     left: AtomicUsize,
+    /// How often it applies where it could, in percent.
+    percent: usize,
     act: Act,
 }
 
 /// A script: rules in order; the first that fits counts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Script {
     rules: Vec<Rule>,
+    dice: Random,
     extensions: Vec<&'static str>,
 }
 
@@ -48,6 +57,7 @@ impl Script {
     pub fn new() -> Self {
         Self {
             rules: Vec::new(),
+            dice: Random::new(1),
             extensions: vec!["PIPELINING", "SIZE 100000000", "8BITMIME", "ENHANCEDSTATUSCODES"],
         }
     }
@@ -65,7 +75,19 @@ impl Script {
 
     /// As [`about`](Self::about), but only so many times.
     pub fn times(mut self, times: usize, event: &'static str, contains: &'static str, act: Act) -> Self {
-        self.rules.push(Rule { event, contains, left: AtomicUsize::new(times), act });
+        self.rules.push(Rule { event, contains, left: AtomicUsize::new(times), percent: 100, act });
+        self
+    }
+
+    /// As [`on`](Self::on), but only in so many of a hundred cases, by the dice.
+    pub fn sometimes(mut self, percent: usize, event: &'static str, act: Act) -> Self {
+        self.rules.push(Rule { event, contains: "", left: AtomicUsize::new(usize::MAX), percent, act });
+        self
+    }
+
+    /// Throws dice with this seed.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.dice = Random::new(seed);
         self
     }
 
@@ -80,6 +102,7 @@ impl Script {
         let rule = self.rules.iter().find(|rule| {
             upper.starts_with(rule.event)
                 && event.contains(rule.contains)
+                && (rule.percent >= 100 || self.dice.below(100) < rule.percent)
                 && rule
                     .left
                     .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
@@ -102,6 +125,8 @@ pub struct Taken {
     pub content: Vec<u8>,
     /// When end of data came.
     pub at: Instant,
+    /// Whether the client was told.
+    pub answered: bool,
 }
 
 #[derive(Debug, Default)]
@@ -117,7 +142,8 @@ struct Shared {
     record: Mutex<Record>,
     changed: Condvar,
     down: AtomicBool,
-    open: Mutex<Vec<TcpStream>>,
+    /// By the number of the connection.
+    open: Mutex<HashMap<usize, TcpStream>>,
 }
 
 /// A running scripted server.
@@ -170,6 +196,11 @@ impl Server {
     /// All command lines so far, in order, over all connections.
     pub fn commands(&self) -> Vec<String> {
         self.shared.record.lock().unwrap().commands.iter().map(|(_, line)| line.clone()).collect()
+    }
+
+    /// How many messages it has taken so far.
+    pub fn count(&self) -> usize {
+        self.shared.record.lock().unwrap().taken.len()
     }
 
     /// How many connections it took.
@@ -233,13 +264,14 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.down.store(true, Ordering::SeqCst);
-        for stream in self.shared.open.lock().unwrap().drain(..) {
-            let _ = stream.shutdown(std::net::Shutdown::Both);
-        }
         // Wakes the accepting thread, which then ends and frees the port.
         let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
+        }
+        // Now that no more come.
+        for (_, stream) in self.shared.open.lock().unwrap().drain() {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
 }
@@ -252,18 +284,19 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let Ok(stream) = stream else { continue };
         let _ = stream.set_nodelay(true);
         let Ok(copy) = stream.try_clone() else { continue };
-        shared.open.lock().unwrap().push(copy);
         let number = {
             let mut record = shared.record.lock().unwrap();
             record.connections += 1;
             record.connections - 1
         };
+        shared.open.lock().unwrap().insert(number, copy);
         shared.changed.notify_all();
         let shared = Arc::clone(shared);
         std::thread::spawn(move || {
             let session = Session { stream: BufReader::new(stream), number, shared: &shared };
             // An end of the connection is an end of the session, whoever is to blame.
             let _ = session.run();
+            shared.open.lock().unwrap().remove(&number);
         });
     }
 }
@@ -327,6 +360,7 @@ impl Session<'_> {
                         recipients: std::mem::take(&mut recipients),
                         content,
                         at: Instant::now(),
+                        answered: true,
                     };
                     match self.answer_message(taken)? {
                         Next::End => return Ok(()),
@@ -352,10 +386,11 @@ impl Session<'_> {
         self.perform(act, good)
     }
 
-    fn answer_message(&mut self, taken: Taken) -> std::io::Result<Next> {
+    fn answer_message(&mut self, mut taken: Taken) -> std::io::Result<Next> {
         let act = self.shared.script.act(".").cloned();
+        taken.answered = !matches!(act, Some(Act::TakeAndClose));
         let accepted = match &act {
-            None => true,
+            None | Some(Act::TakeAndClose | Act::Late(_)) => true,
             Some(Act::Reply(text) | Act::ReplyAndClose(text)) => text.starts_with('2'),
             Some(Act::Raw(bytes)) => bytes.starts_with(b"2"),
             Some(Act::Close | Act::Stall) => false,
@@ -372,7 +407,12 @@ impl Session<'_> {
             None => (good, false),
             Some(Act::Reply(text)) => (text, false),
             Some(Act::ReplyAndClose(text)) => (text, true),
-            Some(Act::Close) => {
+            Some(Act::Late(time)) => {
+                // What the test is about: a server that takes its time.
+                std::thread::sleep(time);
+                (good, false)
+            }
+            Some(Act::Close | Act::TakeAndClose) => {
                 self.stream.get_ref().shutdown(std::net::Shutdown::Both)?;
                 return Ok(Next::End);
             }

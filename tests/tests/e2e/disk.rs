@@ -1,33 +1,12 @@
 //! A full disk: clients are told to come back, nothing is lost, and all goes on when there is room.
 
-use std::path::PathBuf;
-use std::process::Command;
-
 use ironpost_tests::corpus::plain;
 use ironpost_tests::counterpart::script::{Script, Server};
+use ironpost_tests::disk::SmallDisk;
 use ironpost_tests::mailbox::assert_same;
 use ironpost_tests::net::{free_port, own_address};
-use ironpost_tests::process::run;
 use ironpost_tests::setup::Setup;
 use ironpost_tests::{is_root, skipped};
-
-/// A small file system in memory, gone when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(path: PathBuf) -> Option<Self> {
-        std::fs::create_dir_all(&path).unwrap();
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", "size=3m,mode=0755", "ironpost-test"]).arg(&path);
-        (run(&mut command, b"").code == 0).then_some(Self(path))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg("-l").arg(&self.0), b"");
-    }
-}
 
 #[test]
 fn full_disk_defers_clients_and_loses_nothing() {
@@ -39,7 +18,9 @@ fn full_disk_defers_clients_and_loses_nothing() {
     let port = free_port(address);
     let setup = Setup::new().relay_to((address, port).into()).quick_retries();
     let spool = setup.path().join("spool");
-    let Some(disk) = SmallDisk::mount(spool) else { return skipped(TEST, "a tmpfs cannot be mounted here") };
+    let Some(disk) = SmallDisk::tmpfs(&spool, "size=3m") else {
+        return skipped(TEST, "a tmpfs cannot be mounted here");
+    };
     let mut ironpost = setup.start();
     let mut client = ironpost.connect();
     client.hello();

@@ -4,6 +4,7 @@
 //! and does nothing when it is not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod chaos;
 mod config;
 mod content;
 mod counterparts;
@@ -11,7 +12,9 @@ mod crash;
 mod descriptors;
 mod disk;
 mod dsn;
+mod faults;
 mod first_mail;
+mod latency;
 mod load;
 mod pair;
 mod privileges;
