@@ -161,7 +161,18 @@ fn is_well_formed(content: &[u8]) -> bool {
         let text = line.strip_suffix(b"\r").unwrap_or(line);
         text.len() <= 998 && !text.iter().any(|b| matches!(b, 0 | b'\r'))
     };
-    content.ends_with(b"\r\n") && content.split(|b| *b == b'\n').all(line_is_good)
+    content.ends_with(b"\r\n") && has_header(content) && content.split(|b| *b == b'\n').all(line_is_good)
+}
+
+/// Does it begin with header fields and an empty line? What does not is no `message/rfc822`.
+fn has_header(content: &[u8]) -> bool {
+    let mut lines = content.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let is_field = |line: &[u8]| {
+        let name = line.iter().position(|b| *b == b':').and_then(|colon| line.get(..colon));
+        matches!(line.first(), Some(b' ' | b'\t'))
+            || name.is_some_and(|name| !name.is_empty() && name.iter().all(|b| (33..127).contains(b)))
+    };
+    lines.find(|line| line.is_empty() || !is_field(line)).is_some_and(<[u8]>::is_empty)
 }
 
 /// A boundary that does not occur in `text`. The other parts hold no line that begins with `--` and a queue ID of the future.

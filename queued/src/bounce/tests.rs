@@ -175,6 +175,8 @@ fn a_message_comes_back_whole_when_it_can_be_passed_on_as_it_is() {
         ("Subject: x\r\n\r\nbody\r\n".to_owned(), true),
         (format!("Subject: x\r\n\r\n{}\r\n", "y".repeat(970)), true),
         ("Subject: x\r\n\r\nno line end".to_owned(), false),
+        ("no header at all\r\n\r\nbody\r\n".to_owned(), false),
+        ("X-Folded:\r\n\tx y\r\n\r\nbody\r\n".to_owned(), true),
         ("Subject: x\r\n\r\na\rb\r\n".to_owned(), false),
         ("Subject: x\r\n\r\na\0b\r\n".to_owned(), false),
         (format!("Subject: x\r\n\r\n{}\r\n", "y".repeat(2000)), false),
