@@ -52,6 +52,12 @@ pub struct Script {
     extensions: Vec<&'static str>,
 }
 
+impl Default for Script {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Script {
     /// No rules; EHLO offers PIPELINING, SIZE, 8BITMIME and ENHANCEDSTATUSCODES.
     pub fn new() -> Self {
