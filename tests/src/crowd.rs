@@ -29,6 +29,8 @@ struct Shared {
     wanted: usize,
     write: fn(usize) -> Letter,
     stop: AtomicBool,
+    /// They rest when so many are acknowledged.
+    ceiling: AtomicUsize,
     next: AtomicUsize,
     acknowledged: Mutex<BTreeSet<usize>>,
 }
@@ -48,6 +50,7 @@ impl Crowd {
             wanted,
             write,
             stop: AtomicBool::new(false),
+            ceiling: AtomicUsize::new(usize::MAX),
             next: AtomicUsize::new(0),
             acknowledged: Mutex::default(),
         });
@@ -65,6 +68,12 @@ impl Crowd {
             })
             .collect();
         Self { shared, threads }
+    }
+
+    /// Lets the clients rest, in the middle of their sessions, when this many messages are acknowledged, until it is set higher: so that
+    /// a quick machine has not done everything before a test gets to its second kill.
+    pub fn rest_at(&self, count: usize) {
+        self.shared.ceiling.store(count, Ordering::SeqCst);
     }
 
     /// How many messages were acknowledged so far.
@@ -98,6 +107,12 @@ impl Drop for Crowd {
 }
 
 impl Shared {
+    fn rest(&self) {
+        while self.acknowledged.lock().unwrap().len() >= self.ceiling.load(Ordering::SeqCst) && !self.done() {
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+    }
+
     fn done(&self) -> bool {
         self.stop.load(Ordering::SeqCst) || self.acknowledged.lock().unwrap().len() >= self.wanted
     }
@@ -123,6 +138,7 @@ impl Shared {
         exchange("", "220")?;
         exchange("EHLO client.test\r\n", "250")?;
         for _ in 0..SESSION {
+            self.rest();
             if self.done() {
                 break;
             }

@@ -174,14 +174,17 @@ fn kill(
     kills: &mut Vec<(SystemTime, &'static [&'static str])>,
     step: usize,
     progress: impl Fn(&Ironpost) -> usize,
+    rest_at: impl Fn(usize),
     enough: usize,
 ) {
     let mut bag: Vec<&'static [&'static str]> = Vec::new();
     loop {
         let next = progress(ironpost) + 1 + dice.below(step);
         if next >= enough {
-            return;
+            return rest_at(usize::MAX);
         }
+        // Not before the kill, but not without it either.
+        rest_at(next + step / 2);
         ironpost
             .log
             .wait_until(&format!("progress to {next}"), || (progress(ironpost) >= next).then_some(()));
@@ -230,13 +233,22 @@ fn nothing_acknowledged_is_lost_in_chaos() {
     // Kills in the middle of accepting, and then in the middle of the retries.
     let crowd = Crowd::start(ironpost.smtp(), 16, wanted, letter);
     let step = (wanted / 12).max(10);
-    kill(&mut ironpost, &dice, &mut kills, step, |_| crowd.count(), wanted);
+    kill(&mut ironpost, &dice, &mut kills, step, |_| crowd.count(), |count| crowd.rest_at(count), wanted);
     ironpost.log.wait_until("all acknowledged", || (crowd.count() >= wanted).then_some(()));
     let acknowledged = crowd.finish();
+    assert!(kills.len() >= 5, "only {} kills", kills.len());
     println!("chaos: {:.1?}: {} acknowledged, {} kills", began.elapsed(), acknowledged.len(), kills.len());
     world.comes_up();
     let now = world.count(&ironpost);
-    kill(&mut ironpost, &dice, &mut kills, wanted / 20, |ironpost| world.count(ironpost), now + wanted / 4);
+    kill(
+        &mut ironpost,
+        &dice,
+        &mut kills,
+        wanted / 20,
+        |ironpost| world.count(ironpost),
+        |_| (),
+        now + wanted / 4,
+    );
 
     // Everything but what hangs arrives while that hangs.
     let expected: BTreeSet<String> = acknowledged.iter().flat_map(|number| recipients(*number)).collect();
