@@ -67,7 +67,7 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     common::log::write_from_thread().map_err(io)?;
 
     let rules = Rules::load(config).map_err(Failure::configuration)?;
-    let shared = Arc::new(Shared::new(rules, Store::new(spooler, config.spool_directory.clone()), ceiling));
+    let shared = Arc::new(Shared::new(rules, Store::new(spooler, &spool), ceiling));
     let (stop, _) = watch::channel(Stop::No);
     signals::spawn(on_signal(path.to_owned(), config.clone(), shared.clone(), stop.clone())).map_err(io)?;
     listen::announce(&listeners, &config.smtpd.listen);

@@ -14,6 +14,8 @@ use common::time::Timestamp;
 use nix::errno::Errno;
 use spool::envelope::{Envelope, Origin};
 use spool::id::QueueId;
+use spool::layout::Spool;
+use spool::pressure::{self, Pressure};
 use spool::writer::{MessageWriter, Spooler};
 use std::io;
 use std::path::PathBuf;
@@ -53,12 +55,18 @@ pub struct Store {
     spooler: Spooler,
     spool: PathBuf,
     turns: Semaphore,
+    pressure: Pressure,
 }
 
 impl Store {
-    /// Puts messages into a folder on the file system of `spool`.
-    pub fn new(spooler: Spooler, spool: PathBuf) -> Self {
-        Self { spooler, spool, turns: Semaphore::new(WRITERS) }
+    /// Puts messages into a folder of `spool`.
+    pub fn new(spooler: Spooler, spool: &Spool) -> Self {
+        Self {
+            spooler,
+            spool: spool.root().to_owned(),
+            turns: Semaphore::new(WRITERS),
+            pressure: Pressure::new(spool),
+        }
     }
 
     /// What may still be written, in octets; `None` when it cannot be told. A file system without free inodes
@@ -75,6 +83,16 @@ impl Store {
     /// become of them.
     fn check_room(&self, length: usize) -> io::Result<()> {
         if room_to_write(length, self.free()) { Ok(()) } else { Err(Errno::ENOSPC.into()) }
+    }
+
+    /// When queued has more new mail than it can take, a message takes its time, and a turn meanwhile: so few come in as there are turns, however many
+    /// sessions there are.
+    async fn give_way(&self) {
+        if self.pressure.is_high()
+            && let Ok(_turn) = self.turns.acquire().await
+        {
+            tokio::time::sleep(pressure::DELAY).await;
+        }
     }
 
     /// Does file work on a thread that may block, when it is its turn.
@@ -138,6 +156,7 @@ impl Incoming {
         if let State::Failed(reply) = state {
             return Err(reply);
         }
+        origin.store.give_way().await;
         let begin = origin.clone();
         let committed = origin.store.work(move || {
             let mut writer = begin.writer(state)?;

@@ -27,6 +27,7 @@ pub mod id;
 pub mod journal;
 pub mod layout;
 pub mod listing;
+pub mod pressure;
 pub mod prologue;
 pub mod queue_file;
 pub mod scan;

@@ -21,6 +21,7 @@ use common::signals::Signal;
 use common::time::Timestamp;
 use deliveries::Deliveries;
 use spool::id::QueueId;
+use spool::pressure::Gauge;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -47,6 +48,7 @@ pub struct Manager {
     submissions: Submissions,
     changes: Changes,
     again: BTreeSet<(Timestamp, Again)>,
+    gauge: Gauge,
     stopping: Option<Timestamp>,
 }
 
@@ -71,6 +73,7 @@ impl Manager {
     ) -> Self {
         Self {
             scheduler,
+            gauge: Gauge::new(disk.spool()),
             disk,
             pool,
             events,
@@ -92,6 +95,7 @@ impl Manager {
             while let Some(action) = self.scheduler.next_action(now) {
                 self.act(action, now);
             }
+            self.show_pressure();
             if self.may_stop(now) {
                 return;
             }
@@ -105,6 +109,19 @@ impl Manager {
                 let Ok(event) = self.events.try_recv() else { break };
                 self.take(event);
             }
+        }
+    }
+
+    /// More new mail than there is room for makes smtpd slower.
+    fn show_pressure(&mut self) {
+        match self.gauge.show(self.scheduler.fresh_len()) {
+            Ok(None) => {}
+            Ok(Some(true)) => {
+                common::warn!("new mail comes in faster than it can be delivered: acceptance slows down")
+            }
+            Ok(Some(false)) => common::info!("new mail is accepted at full speed again"),
+            // A hint: without it everything goes on.
+            Err(_) => {}
         }
     }
 

@@ -247,6 +247,11 @@ impl Scheduler {
         self.active.len()
     }
 
+    /// New messages that wait for their turn to be loaded.
+    pub fn fresh_len(&self) -> usize {
+        self.memory.fresh_len()
+    }
+
     /// Messages that wait for their time, or for room.
     pub fn waiting_len(&self) -> usize {
         self.waiting.len() + self.memory.fresh_len()

@@ -4,6 +4,8 @@ use common::config::Config;
 use smtpd::message::Store;
 use smtpd::rules::Rules;
 use smtpd::server::{self, Shared, Stop};
+use spool::layout::Spool;
+use spool::pressure::{self, Gauge};
 use spool::queue_file::QueueFile;
 use spool::writer::Spooler;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -39,7 +41,7 @@ impl Server {
         );
         let config = Config::parse(&text, &folder.path().join("ironpost.toml"), folder.path()).unwrap();
         let spooler = Spooler::open(&folder.path().join("spool/incoming"), 0o600).unwrap();
-        let store = Store::new(spooler, folder.path().to_owned());
+        let store = Store::new(spooler, &Spool::new(&folder.path().join("spool")));
         let shared = Arc::new(Shared::new(Rules::load(&config).unwrap(), store, u32::MAX));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -155,6 +157,20 @@ fn what_is_acknowledged_is_in_the_queue() {
     }
     assert_eq!(client.ask("QUIT"), "221 2.0.0 Bye");
     assert_eq!(client.line(), None);
+}
+
+#[test]
+fn acceptance_slows_down_while_the_queue_is_too_long() {
+    let server = Server::start("");
+    std::fs::create_dir(server.folder.path().join("spool/public")).unwrap();
+    let spool = Spool::new(&server.folder.path().join("spool"));
+    Gauge::new(&spool).show(pressure::HIGH + 1).unwrap();
+    let mut client = server.greeted();
+    client.begin("joe@example");
+    client.send(b"x");
+    let begin = std::time::Instant::now();
+    client.finish();
+    assert!(begin.elapsed() >= pressure::DELAY, "as quick as ever");
 }
 
 #[test]
