@@ -44,6 +44,7 @@ lint:
 
 bench:
 	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --release -p spool --example commit_limit
 	sh tests/tools.sh
 	python3 bench/bench.py --bin target/release
 

@@ -10,6 +10,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
     listen, recvmsg, sendmsg, socket_with,
 };
+use std::cell::RefCell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,6 +20,11 @@ use std::path::Path;
 pub const MAX_PACKET: usize = 128 * 1024;
 /// Most descriptors in a packet.
 pub const MAX_FILES: usize = 8;
+
+thread_local! {
+    /// Room for the longest packet, for as long as a thread receives: zeroed memory for each one would cost more than the packet.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// One end of a connection. All calls take `&self`: one thread may send while another receives.
 #[derive(Debug)]
@@ -89,16 +95,17 @@ impl PacketSocket {
 
     /// Receives one packet; `None` when the other end is gone. Waits for it, unless non-blocking.
     pub fn receive(&self) -> io::Result<Option<Packet>> {
-        let mut bytes = vec![0; MAX_PACKET];
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(MAX_PACKET, 0);
+            self.receive_into(buffer)
+        })
+    }
+
+    fn receive_into(&self, buffer: &mut [u8]) -> io::Result<Option<Packet>> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let got = loop {
-            match recvmsg(
-                &self.0,
-                &mut [IoSliceMut::new(&mut bytes)],
-                &mut ancillary,
-                RecvFlags::CMSG_CLOEXEC,
-            ) {
+            match recvmsg(&self.0, &mut [IoSliceMut::new(buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
                 Ok(got) => break got,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::CONNRESET) => return Ok(None),
@@ -117,8 +124,7 @@ impl PacketSocket {
         if got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "packet too long"));
         }
-        bytes.truncate(got.bytes);
-        bytes.shrink_to_fit();
+        let bytes = buffer.get(..got.bytes).unwrap_or_default().to_vec();
         Ok(Some(Packet { bytes, files }))
     }
 }

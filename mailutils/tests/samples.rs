@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use common::aliases::Aliases;
-use common::config::{Config, Users};
+use common::config::{Config, Override, Rate, Users};
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::path::Path;
 
 const SAMPLE: &str = include_str!("../../etc/ironpost.toml");
@@ -69,6 +70,8 @@ fn every_key_is_in_the_sample_and_explained() {
     all.deliverd.relay_host = Some("x".parse().unwrap());
     all.deliverd.transport = Some("x".into());
     all.local.users = Users::System;
+    let own = Override { concurrency: NonZeroU32::new(2), recipients: None, rate: Some(Rate::NONE) };
+    all.queued.destinations.overrides.insert("example.com".into(), own);
     assert_eq!(keys(&uncommented(&["#", "# "])), keys(&toml::to_string(&all).unwrap()));
     let mut explained = false;
     for line in SAMPLE.lines() {

@@ -10,7 +10,7 @@ mod load;
 mod networks;
 mod values;
 
-pub use destinations::Destinations;
+pub use destinations::{Destinations, Override};
 pub use error::ConfigError;
 pub use networks::{Network, Networks};
 pub use values::{ByteSize, Rate, TimeSpan};

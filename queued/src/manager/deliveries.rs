@@ -116,7 +116,7 @@ impl Manager {
         match self.active.get_mut(&id) {
             Some(active) => {
                 active.answered(&recipients, results, handed_over, now);
-                self.proceed(id, now);
+                self.answered.push(id);
             }
             // Deleted or held meanwhile.
             None => {

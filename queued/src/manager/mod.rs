@@ -49,6 +49,8 @@ pub struct Manager {
     changes: Changes,
     again: BTreeSet<(Timestamp, Again)>,
     gauge: Gauge,
+    /// Messages with fresh outcomes. What becomes of them is decided when the scheduler has said whether the attempt is over: then the happy path writes no journal.
+    answered: Vec<QueueId>,
     stopping: Option<Timestamp>,
 }
 
@@ -83,6 +85,7 @@ impl Manager {
             submissions: Submissions::default(),
             changes: Changes::default(),
             again: BTreeSet::new(),
+            answered: Vec::new(),
             stopping: None,
         }
     }
@@ -94,6 +97,9 @@ impl Manager {
             self.expire(now);
             while let Some(action) = self.scheduler.next_action(now) {
                 self.act(action, now);
+            }
+            for id in std::mem::take(&mut self.answered) {
+                self.proceed(id, now);
             }
             self.show_pressure();
             if self.may_stop(now) {
