@@ -89,7 +89,7 @@ impl Router {
 
     /// Whether there is such a recipient; only local ones can be known.
     pub fn recipient_exists(&self, address: &Address) -> Existence {
-        if self.class(address.domain()) != AddressClass::Local || self.transports.find(address).is_some() {
+        if self.class(address.domain()) != AddressClass::Local || self.leads_away(address) {
             return Existence::Yes;
         }
         let local = address.local_part().value();
@@ -139,6 +139,11 @@ impl Router {
                 .unwrap_or_else(|| Nexthop::of_domain(address.domain())),
         };
         Destination { transport, nexthop }
+    }
+
+    /// Does the transport table send this local address elsewhere? A rule that leads to the mailboxes here leaves aliases and users in force.
+    fn leads_away(&self, address: &Address) -> bool {
+        self.transports.find(address).is_some() && self.route(address).transport != Transport::Local
     }
 
     fn alias(&self, local: &str) -> Option<&crate::aliases::Entry> {

@@ -29,6 +29,8 @@ pub struct Tables {
 struct State {
     looked: Instant,
     stamps: Vec<Stamp>,
+    /// A change that was seen at the last look: it counts when it is still the same at the next one, so that no file is read while it is being written.
+    changing: Option<Vec<Stamp>>,
     /// Those for which the last reading failed.
     failed: Option<Vec<Stamp>>,
     router: Arc<Router>,
@@ -42,7 +44,7 @@ impl Tables {
     pub fn load(config: &Config) -> Result<Self, TableError> {
         let stamps = stamps(config);
         let router = Arc::new(read(config)?);
-        let state = State { looked: Instant::now(), stamps, failed: None, router };
+        let state = State { looked: Instant::now(), stamps, changing: None, failed: None, router };
         Ok(Self { config: config.clone(), state: Mutex::new(state) })
     }
 
@@ -52,8 +54,10 @@ impl Tables {
         if state.looked.elapsed() >= LOOK_EVERY {
             state.looked = Instant::now();
             let now = stamps(&self.config);
-            if now != state.stamps && state.failed.as_ref() != Some(&now) {
-                match read(&self.config) {
+            let settled = state.changing.as_ref() == Some(&now);
+            state.changing = Some(now.clone());
+            if settled && now != state.stamps && state.failed.as_ref() != Some(&now) {
+                match still_there(&self.config, &state.stamps, &now).and_then(|()| read(&self.config)) {
                     Ok(router) => {
                         crate::info!("tables read anew");
                         state.router = Arc::new(router);
@@ -69,6 +73,15 @@ impl Tables {
         }
         state.router.clone()
     }
+}
+
+/// A file that was there and is gone is being replaced, or missed: that it is empty now is the last thing to believe.
+fn still_there(config: &Config, before: &[Stamp], now: &[Stamp]) -> Result<(), TableError> {
+    let gone =
+        files(config).into_iter().zip(before.iter().zip(now)).find(|(_, (b, n))| b.is_some() && n.is_none());
+    gone.map_or(Ok(()), |(path, _)| {
+        Err(TableError::file(path, "it was there and is gone: put it back, or restart to go on without it"))
+    })
 }
 
 fn files(config: &Config) -> Vec<&Path> {
@@ -158,8 +171,12 @@ mod tests {
         let config = Config::parse(text, Path::new("ironpost.toml"), folder.path()).unwrap();
         let tables = Tables::load(&config).unwrap();
         let exists = |name: &str| {
-            tables.state.lock().unwrap().looked -= LOOK_EVERY;
             let address: Address = format!("{name}@here.example").parse().unwrap();
+            // A change counts at the second look that sees it.
+            for _ in 0..2 {
+                tables.state.lock().unwrap().looked -= LOOK_EVERY;
+                tables.router();
+            }
             tables.router().recipient_exists(&address) == Existence::Yes
         };
         assert!(exists("joe") && !exists("jane"));
@@ -169,5 +186,17 @@ mod tests {
         assert!(exists("jane") && exists("joe"), "the old table stays");
         fs::write(&users, "jane\n").unwrap();
         assert!(exists("jane") && !exists("joe"));
+        fs::write(folder.path().join("none"), "root: jane\n").unwrap();
+        assert!(exists("root"));
+        fs::remove_file(folder.path().join("none")).unwrap();
+        assert!(exists("root"), "an aliases file that vanishes is not an empty one");
+        fs::write(folder.path().join("none"), "postmaster: jane\n").unwrap();
+        tables.state.lock().unwrap().looked -= LOOK_EVERY;
+        tables.router();
+        assert!(
+            tables.state.lock().unwrap().router.aliases.get("root").is_some(),
+            "not while it may be half written"
+        );
+        assert!(!exists("root"));
     }
 }

@@ -43,6 +43,7 @@ pub struct Message {
     pub content_offset: u64,
     /// Attempts that ended in a deferral.
     pub attempts: u32,
+    in_envelope: u32,
     members: Vec<Member>,
 }
 
@@ -106,7 +107,7 @@ impl Message {
         content_offset: u64,
         journal: Vec<Entry>,
     ) -> Self {
-        let members = envelope.recipients.into_iter().map(Member::new).collect();
+        let members: Vec<_> = envelope.recipients.into_iter().map(Member::new).collect();
         let mut message = Self {
             id,
             sender: envelope.sender,
@@ -117,6 +118,7 @@ impl Message {
             facts,
             content_offset,
             attempts: 0,
+            in_envelope: u32::try_from(members.len()).unwrap_or(u32::MAX),
             members,
         };
         for entry in journal {
@@ -199,6 +201,11 @@ impl Message {
     pub fn recipient(&self, number: u32) -> Option<(&Recipient, &State)> {
         let member = self.members.get(usize::try_from(number).ok()?)?;
         Some((&member.recipient, &member.state))
+    }
+
+    /// How many recipients the envelope names; they have the first numbers.
+    pub fn in_envelope(&self) -> u32 {
+        self.in_envelope
     }
 
     /// How many recipients there are, all states counted.

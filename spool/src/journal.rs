@@ -11,6 +11,7 @@ use common::codec;
 use common::status::Status;
 use common::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -20,6 +21,8 @@ pub const MAX_ENTRY: usize = 16 * 1024 * 1024;
 /// Longest journal that is read, in octets; more than any sane life of a message writes.
 pub const MAX_JOURNAL: u64 = 256 * 1024 * 1024;
 const HEADER: usize = 8;
+/// Most results in one entry, each of at most some 2,500 octets.
+const MAX_RESULTS: usize = 500;
 
 /// One fact. Recipients are numbered: first those of the envelope, from 0, then those added by [`Entry::Expanded`], in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,8 +125,8 @@ impl Journal {
         sync: bool,
     ) -> io::Result<()> {
         let mut bytes = Vec::new();
-        for entry in entries {
-            let payload = codec::encode(entry).map_err(io::Error::other)?;
+        for entry in entries.iter().flat_map(pieces) {
+            let payload = codec::encode(&*entry).map_err(io::Error::other)?;
             if payload.len() > MAX_ENTRY {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "journal entry too long"));
             }
@@ -141,6 +144,17 @@ impl Journal {
         }
         self.end += bytes.len() as u64;
         Ok(())
+    }
+}
+
+/// An entry in parts that are far below [`MAX_ENTRY`], whatever the other side had to say about each of thousands of recipients.
+fn pieces(entry: &Entry) -> Vec<Cow<'_, Entry>> {
+    match entry {
+        Entry::Attempted { at, results } if results.len() > MAX_RESULTS => results
+            .chunks(MAX_RESULTS)
+            .map(|part| Cow::Owned(Entry::Attempted { at: *at, results: part.to_vec() }))
+            .collect(),
+        _ => vec![Cow::Borrowed(entry)],
     }
 }
 
@@ -219,5 +233,22 @@ mod tests {
         let mut hostile = u32::MAX.to_le_bytes().to_vec();
         hostile.extend([0; 100]);
         assert!(parse(&hostile).0.is_empty());
+    }
+
+    #[test]
+    fn thousands_of_long_results_fit() {
+        let mut status = Status::local(EnhancedCode::new(4, 2, 2), "x".repeat(1000));
+        status.reply = Some("y".repeat(1000));
+        let results: Vec<_> = (0..10_000).map(|number| (number, status.clone())).collect();
+        let file = tempfile::tempfile().unwrap();
+        let (mut journal, _) = Journal::read(&file, 0).unwrap();
+        journal
+            .append(&Disk, &file, &[Entry::Attempted { at: Timestamp(5), results: results.clone() }], false)
+            .unwrap();
+        let read = Journal::read(&file, 0).unwrap().1.into_iter().flat_map(|entry| match entry {
+            Entry::Attempted { results, .. } => results,
+            other => panic!("{other:?}"),
+        });
+        assert!(read.eq(results));
     }
 }

@@ -24,7 +24,10 @@ fn address(text: &str) -> Address {
 #[test]
 fn classes_and_existence() {
     use AddressClass::*;
-    let router = router("list: joe\nbad: |x\n", "moved@here.example smtp:[new.example]\n");
+    let router = router(
+        "list: joe\nbad: |x\n",
+        "moved@here.example smtp:[new.example]\nhere.example local:\nlocalhost :\n",
+    );
     for (text, class, exists) in [
         ("joe@here.example", Local, Existence::Yes),
         ("JOE@HERE.example", Local, Existence::Yes),

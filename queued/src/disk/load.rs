@@ -111,8 +111,9 @@ fn expand(message: &Message, router: &Router) -> (Vec<Entry>, Vec<(u32, Status)>
     let mut seen: HashSet<Address> = HashSet::new();
     let mut candidates = Vec::new();
     for (number, (recipient, pending)) in (0..).zip(message.members()) {
-        // What expansion made is final; so are those who have come to their end.
-        if pending && recipient.original.is_none() {
+        // What expansion made is final; so are those who have come to their end. (smtpd, too, may have given a recipient of the envelope
+        // another address than the client named: that is no expansion.)
+        if pending && number < message.in_envelope() {
             candidates.push((number, recipient));
         } else {
             seen.insert(recipient.address.clone());
@@ -131,7 +132,7 @@ fn expand(message: &Message, router: &Router) -> (Vec<Entry>, Vec<(u32, Status)>
         };
         let fresh: Vec<Address> =
             targets.into_iter().filter(|address| seen.insert(address.clone())).collect();
-        let original = Some(recipient.address.clone());
+        let original = Some(recipient.original().clone());
         let mut dsn = recipient.dsn.clone();
         if fresh.len() > 1 {
             // The sender is told of the expansion; see `Member::expanded`.
