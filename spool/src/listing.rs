@@ -12,6 +12,7 @@ use common::status::Outcome;
 use common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 /// Most recipients of one entry; `recipients_total` tells how many there are.
@@ -49,32 +50,92 @@ pub struct Outstanding {
     pub reason: Option<String>,
 }
 
+/// Names that are looked into at once; with [`MAX_LISTED`] recipients each, some megabytes at the most.
+const BATCH: usize = 256;
+
 /// All messages of the selected queues, streaming. Files that vanish meanwhile are passed over; unreadable ones come as errors with
-/// their name.
+/// their name. Uses all processors: most of the time goes into opening files.
 pub fn list(
     spool: &Spool,
     selection: Selection,
     now: Timestamp,
-) -> impl Iterator<Item = Result<Listed, (QueueId, QueueFileError)>> + Send + use<> {
+) -> impl Iterator<Item = Line> + Send + use<> {
     let spool = spool.clone();
     let queues = Queue::ALL.into_iter().filter({
         let wanted = selection.queue;
         move |queue| *queue != Queue::Corrupt && wanted.is_none_or(|wanted| wanted == *queue)
     });
-    queues.flat_map(move |queue| scan(&spool, queue).map(move |found| (queue, found))).filter_map(
-        move |(queue, found)| {
-            let Ok(Found::Message { id, due, path }) = found else { return None };
-            if !selection.ids.is_empty() && !selection.ids.contains(&id) {
+    let found = queues.flat_map(move |queue| scan(&spool, queue).map(move |found| (queue, found)));
+    Batches { found: Box::new(found), wanted: Wanted { selection, now }, ready: Vec::new().into_iter() }
+}
+
+/// A message, or why its file cannot be read.
+pub type Line = Result<Listed, (QueueId, QueueFileError)>;
+type Name = (Queue, io::Result<Found>);
+
+struct Batches {
+    found: Box<dyn Iterator<Item = Name> + Send>,
+    wanted: Wanted,
+    ready: std::vec::IntoIter<Line>,
+}
+
+impl Iterator for Batches {
+    type Item = Line;
+
+    fn next(&mut self) -> Option<Line> {
+        loop {
+            if let Some(line) = self.ready.next() {
+                return Some(line);
+            }
+            let names: Vec<Name> = self.found.by_ref().take(BATCH).collect();
+            if names.is_empty() {
                 return None;
             }
-            match entry(queue, id, due, &path) {
-                Err(QueueFileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(error) => Some(Err((id, error))),
-                Ok(listed) if selection.matches(&listed, now) => Some(Ok(bounded(listed))),
-                Ok(_) => None,
+            self.ready = self.wanted.look_into(&names).into_iter();
+        }
+    }
+}
+
+/// Which lines are wanted.
+struct Wanted {
+    selection: Selection,
+    now: Timestamp,
+}
+
+impl Wanted {
+    /// The lines for these names, in their order.
+    fn look_into(&self, names: &[Name]) -> Vec<Line> {
+        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let part = names.len().div_ceil(threads).max(16);
+        let lines = |part: &[Name]| part.iter().filter_map(|name| self.line(name)).collect::<Vec<_>>();
+        std::thread::scope(|scope| {
+            let mut parts = names.chunks(part);
+            let own = parts.next().unwrap_or_default();
+            let others: Vec<_> = parts
+                .map(|part| (part, std::thread::Builder::new().spawn_scoped(scope, move || lines(part))))
+                .collect();
+            let mut all = lines(own);
+            for (part, thread) in others {
+                // Without another thread it takes longer, nothing more.
+                let done = thread.ok().and_then(|thread| thread.join().ok());
+                all.extend(done.unwrap_or_else(|| lines(part)));
             }
-        },
-    )
+            all
+        })
+    }
+
+    fn line(&self, (queue, found): &Name) -> Option<Line> {
+        let Ok(Found::Message { id, due, path }) = found else { return None };
+        if !self.selection.ids.is_empty() && !self.selection.ids.contains(id) {
+            return None;
+        }
+        match entry(*queue, *id, *due, path) {
+            Err(QueueFileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(Err((*id, error))),
+            Ok(listed) if self.selection.matches(&listed, self.now) => Some(Ok(bounded(listed))),
+            Ok(_) => None,
+        }
+    }
 }
 
 impl Selection {

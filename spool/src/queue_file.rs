@@ -11,6 +11,9 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+/// Octets that are read at once from the start of a file.
+const START: usize = 4096;
+
 /// Why a file cannot be used as a queue file.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueFileError {
@@ -72,14 +75,19 @@ impl QueueFile {
         if meta.len() < PROLOGUE as u64 {
             return Err(QueueFileError::Truncated);
         }
-        let mut start = [0; PROLOGUE];
+        // One read brings prologue and envelope of nearly every message.
+        let mut start = vec![0; usize::try_from(meta.len()).unwrap_or(START).min(START)];
         file.read_exact_at(&mut start, 0)?;
-        let prologue = Prologue::decode(&start)?;
+        let (head, rest) = start.split_first_chunk::<PROLOGUE>().ok_or(QueueFileError::Truncated)?;
+        let prologue = Prologue::decode(head)?;
         if meta.len() < prologue.journal_offset() {
             return Err(QueueFileError::Truncated);
         }
-        let mut bytes = vec![0; prologue.envelope_length as usize];
-        file.read_exact_at(&mut bytes, PROLOGUE as u64)?;
+        let mut bytes = rest.to_vec();
+        bytes.resize(prologue.envelope_length as usize, 0);
+        if let Some(missing) = bytes.get_mut(rest.len()..) {
+            file.read_exact_at(missing, START as u64)?;
+        }
         if crc32fast::hash(&bytes) != prologue.envelope_checksum {
             return Err(QueueFileError::EnvelopeChecksum);
         }
