@@ -1,11 +1,12 @@
 //! What a daemon gives up for good besides its user: system calls that it has no business with (seccomp(2)).
 //!
 //! Applies to the calling thread and every thread started from it afterwards, so it is called after [`crate::identity::drop_to`] (which sets
-//! no_new_privs) and before the first thread. A refused call fails with EPERM; nothing is killed.
+//! no_new_privs) and before the first thread. A refused call fails with EPERM; nothing is killed. What would get round a filter goes with
+//! every one: io_uring, whose rings make calls that no filter sees, and the second set of numbers (x32) that x86_64 has for all calls.
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    apply_filter,
+    apply_filter, sock_filter,
 };
 use std::collections::BTreeMap;
 
@@ -49,14 +50,40 @@ const OLD_CALLS: [i64; 2] = [nix::libc::SYS_getdents, nix::libc::SYS_chmod];
 #[cfg(not(target_arch = "x86_64"))]
 const OLD_CALLS: [i64; 0] = [];
 
-/// Lets everything pass but calls that match the rules (all calls of that number where the list is empty).
+/// io_uring_setup, _enter and _register.
+const RINGS: [i64; 3] =
+    [nix::libc::SYS_io_uring_setup, nix::libc::SYS_io_uring_enter, nix::libc::SYS_io_uring_register];
+/// Numbers from here on are calls of the x32 ABI, which shares its mark in seccomp_data with x86_64 (seccomp(2)).
+const X32: u32 = 0x4000_0000;
+
+/// Lets everything pass but calls that match the rules (all calls of that number where the list is empty), and the ways round them.
 fn install(rules: BTreeMap<i64, Vec<SeccompRule>>) -> Result<(), SandboxError> {
+    apply_filter(&program(rules)?).map_err(|e| SandboxError(e.to_string()))
+}
+
+fn program(mut rules: BTreeMap<i64, Vec<SeccompRule>>) -> Result<BpfProgram, SandboxError> {
     let say = |error: &dyn std::fmt::Display| SandboxError(error.to_string());
     let refuse = SeccompAction::Errno(nix::libc::EPERM.unsigned_abs());
     let arch = std::env::consts::ARCH.try_into().map_err(|e: seccompiler::BackendError| say(&e))?;
+    rules.extend(RINGS.map(|call| (call, Vec::new())));
+    let mut program =
+        if cfg!(target_arch = "x86_64") { refuse_x32(refuse.clone().into()) } else { Vec::new() };
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).map_err(|e| say(&e))?;
-    let program: BpfProgram = filter.try_into().map_err(|e: seccompiler::BackendError| say(&e))?;
-    apply_filter(&program).map_err(|e| say(&e))
+    let rest: BpfProgram = filter.try_into().map_err(|e: seccompiler::BackendError| say(&e))?;
+    // Jumps are relative: the rest does not mind what stands before it.
+    program.extend(rest);
+    Ok(program)
+}
+
+/// seccompiler compares call numbers for equality only. Load the number (offset 0); if it is at least [`X32`], answer.
+fn refuse_x32(answer: u32) -> BpfProgram {
+    use nix::libc::{BPF_ABS, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
+    let step = |code: u32, jf, k| sock_filter { code: u16::try_from(code).unwrap_or(0), jt: 0, jf, k };
+    vec![
+        step(BPF_LD | BPF_W | BPF_ABS, 0, 0),
+        step(BPF_JMP | BPF_JGE | BPF_K, 1, X32),
+        step(BPF_RET | BPF_K, 0, answer),
+    ]
 }
 
 #[cfg(test)]
@@ -65,6 +92,47 @@ mod tests {
     use std::io::ErrorKind;
     use std::net::TcpListener;
     use std::os::unix::net::UnixStream;
+
+    /// What the kernel would do with a program that looks at call numbers only.
+    fn run(program: &[sock_filter], number: u32, arch: u32) -> u32 {
+        let (mut at, mut value) = (0, 0);
+        loop {
+            let step = &program[at];
+            at += 1;
+            let jump = |holds: bool| usize::from(if holds { step.jt } else { step.jf });
+            match step.code {
+                0x20 => value = if step.k == 0 { number } else { arch },
+                0x05 => at += step.k as usize,
+                0x15 => at += jump(value == step.k),
+                0x35 => at += jump(value >= step.k),
+                0x06 => return step.k,
+                code => panic!("{code:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_filter_refuses_rings_and_other_numbers_for_the_same_calls() {
+        let arch = match std::env::consts::ARCH {
+            "x86_64" => 0xc000_003e,
+            "aarch64" => 0xc000_00b7,
+            _ => return,
+        };
+        let (refused, allowed) = (u32::from(SeccompAction::Errno(1)), u32::from(SeccompAction::Allow));
+        let getdents = u32::try_from(nix::libc::SYS_getdents64).unwrap();
+        let with_one = [(i64::from(getdents), Vec::new())].into();
+        for (rules, listing) in [(BTreeMap::new(), allowed), (with_one, refused)] {
+            let program = program(rules).unwrap();
+            let answer = |number| run(&program, number, arch);
+            assert_eq!([425, 426, 427].map(answer), [refused; 3]);
+            assert_eq!([0, 63, 424, 428, 452].map(answer), [allowed; 5]);
+            assert_eq!(answer(getdents), listing);
+            if std::env::consts::ARCH == "x86_64" {
+                assert_eq!([X32, X32 | getdents, X32 | 425, u32::MAX].map(answer), [refused; 4]);
+            }
+            assert_eq!(run(&program, 0, 3), u32::from(SeccompAction::KillProcess), "another machine's calls");
+        }
+    }
 
     #[test]
     fn what_is_given_up_is_refused_and_the_rest_goes_on() {
