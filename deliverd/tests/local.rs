@@ -174,12 +174,18 @@ impl Running {
         number
     }
 
-    /// The answer to a job: statuses in the order of the recipients.
-    fn answer(&self, wanted: u64) -> Vec<Status> {
-        let Some(FromWorker::Done { number, mut results, reached: true, .. }) = receive(&self.queue) else {
+    /// Number, reached, results.
+    fn any_answer(&self) -> (u64, bool, Vec<(u32, Status)>) {
+        let Some(FromWorker::Done { number, results, reached, .. }) = receive(&self.queue) else {
             panic!("no answer")
         };
-        assert_eq!(number, wanted);
+        (number, reached, results)
+    }
+
+    /// The answer to a job: statuses in the order of the recipients.
+    fn answer(&self, wanted: u64) -> Vec<Status> {
+        let (number, reached, mut results) = self.any_answer();
+        assert_eq!((number, reached), (wanted, true));
         results.sort_by_key(|(index, _)| *index);
         assert!((100..).zip(&results).all(|(expected, (index, _))| expected == *index), "{results:?}");
         results.into_iter().map(|(_, status)| status).collect()
@@ -348,6 +354,50 @@ fn a_locked_mailbox_holds_up_no_other() {
     for number in [slow, also] {
         assert_eq!(running.answer(number)[0].text, "delivered to mailbox");
     }
+    running.ends_well();
+}
+
+#[test]
+fn what_waits_for_a_locked_mailbox_is_deferred_together_and_told_apart() {
+    let mut running = Setup::new("mail/{user}").start();
+    let mailbox = running.path("mail/alice");
+    let file = File::create(&mailbox).unwrap();
+    fs::set_permissions(&mailbox, fs::Permissions::from_mode(0o600)).unwrap();
+    if is_root() {
+        chown(&mailbox, Some(OWNER.0), Some(OWNER.1)).unwrap();
+    }
+    let whole = nix::libc::flock {
+        l_type: nix::libc::F_WRLCK as nix::libc::c_short,
+        l_whence: nix::libc::SEEK_SET as nix::libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETLK(&whole)).unwrap();
+    // The first waits as long as its job's deadline lets it. The others would each wait for longer than this
+    // test has patience for an answer, all in all.
+    let mut locked = vec![running.job(&["alice+0"], later(5_000))];
+    for number in 1..49 {
+        locked.push(running.job(&[&format!("alice+{number}")], later(600_000)));
+    }
+    // Answered while all of alice's jobs wait: it is the first answer of all.
+    running.expect(&["bob"], &["2.0.0"]);
+    let mut answered = Vec::new();
+    let mut texts = Vec::new();
+    for _ in &locked {
+        let (number, reached, results) = running.any_answer();
+        assert!(!reached, "{number}: {results:?}");
+        assert_eq!(results.len(), 1, "{number}");
+        assert_eq!(results[0].1.code.to_string(), "4.2.0");
+        texts.push(results[0].1.text.clone());
+        answered.push(number);
+    }
+    answered.sort_unstable();
+    assert_eq!(answered, locked);
+    assert!(texts[0].contains("alice is locked by another program"), "{texts:?}");
+    assert!(texts.iter().all(|text| *text == texts[0]), "{texts:?}");
+    drop(file);
+    running.expect(&["alice"], &["2.0.0"]);
     running.ends_well();
 }
 

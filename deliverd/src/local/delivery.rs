@@ -18,18 +18,18 @@ const RESERVE: Duration = Duration::from_secs(2);
 
 /// Delivers, and says what came of it. `now`: the wall clock.
 pub fn deliver(task: &Task, file: File, names: &mut Names, now: Timestamp) -> Answer {
-    let (status, alert) = match attempt(task, file, names, now) {
-        Ok(status) => (status, false),
+    let (status, alert, locked) = match attempt(task, file, names, now) {
+        Ok(status) => (status, false, false),
         Err(failure) => {
             let context = match task.kind {
                 Kind::Maildir => "maildir delivery failed".to_owned(),
                 Kind::Mbox => format!("cannot update mailbox {}", task.mailbox.display().display()),
             };
-            let alert = failure.alert;
-            (failure.into_status(&context), alert)
+            let (alert, locked) = (failure.alert, failure.locked);
+            (failure.into_status(&context), alert, locked)
         }
     };
-    Answer { number: task.number, status, alert }
+    Answer { number: task.number, status, alert, locked }
 }
 
 fn attempt(task: &Task, file: File, names: &mut Names, now: Timestamp) -> Result<Status, Failure> {

@@ -17,6 +17,8 @@ pub struct Failure {
     pub text: String,
     /// Should an operator look at this at once?
     pub alert: bool,
+    /// Another program kept the mailbox locked: who comes next would wait as long.
+    pub locked: bool,
 }
 
 /// Something is wrong with the mailbox (RFC 3463 3.3: other or undefined mailbox status).
@@ -29,7 +31,12 @@ const SYSTEM: EnhancedCode = EnhancedCode::new(4, 3, 0);
 impl Failure {
     /// A mailbox that is not as it must be.
     pub fn mailbox(text: String) -> Self {
-        Self { code: MAILBOX, text, alert: false }
+        Self { code: MAILBOX, text, alert: false, locked: false }
+    }
+
+    /// Another program has the mailbox, and did not give it back in time.
+    pub fn locked(text: String) -> Self {
+        Self { locked: true, ..Self::mailbox(text) }
     }
 
     /// A system call on `path` failed: `cannot create /srv/mail/x: Permission denied`.
@@ -38,7 +45,7 @@ impl Failure {
             Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG => FULL,
             _ => MAILBOX,
         };
-        Self { code, text: format!("cannot {what} {}: {}", path.display(), errno.desc()), alert: false }
+        Self { code, ..Self::mailbox(format!("cannot {what} {}: {}", path.display(), errno.desc())) }
     }
 
     /// The same, for a call of the standard library.
@@ -51,7 +58,7 @@ impl Failure {
 
     /// The message's own file cannot be read, or is damaged: never the mailbox's fault.
     pub fn message(error: &io::Error) -> Self {
-        Self { code: SYSTEM, text: format!("cannot read the message: {error}"), alert: true }
+        Self { code: SYSTEM, alert: true, ..Self::mailbox(format!("cannot read the message: {error}")) }
     }
 
     /// The recipient's status; `context` says what was being done.

@@ -80,4 +80,6 @@ pub struct Answer {
     pub status: Status,
     /// Should an operator look at this at once?
     pub alert: bool,
+    /// Was the mailbox locked by another program for longer than a delivery waits?
+    pub locked: bool,
 }

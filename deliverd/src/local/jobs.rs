@@ -30,6 +30,8 @@ pub struct InHand {
     results: Vec<(u32, Status)>,
     /// Recipients without an outcome.
     outstanding: usize,
+    /// No mailbox was locked against us.
+    reached: bool,
 }
 
 /// All jobs in hand.
@@ -45,7 +47,7 @@ impl Jobs {
             return false;
         }
         let outstanding = job.recipients.len();
-        self.jobs.insert(id, InHand { job, file, results: Vec::new(), outstanding });
+        self.jobs.insert(id, InHand { job, file, results: Vec::new(), outstanding, reached: true });
         true
     }
 
@@ -72,6 +74,16 @@ impl Jobs {
         self.one_less(id)
     }
 
+    /// The same for a recipient whose mailbox was locked: queued is told, so that it sends nothing more to
+    /// that mailbox (a job's recipients share one) for a while. It takes the first status of such an answer
+    /// for what waits for the mailbox, so this one must never stand behind that of one who got the message.
+    pub fn locked(&mut self, id: JobId, index: u32, status: Status) -> Option<FromWorker> {
+        let job = self.jobs.get_mut(&id)?;
+        job.results.insert(0, (index, status));
+        job.reached = false;
+        self.one_less(id)
+    }
+
     /// One recipient less: it will have no outcome here.
     pub fn forget_one(&mut self, id: JobId) -> Option<FromWorker> {
         self.one_less(id)
@@ -85,8 +97,8 @@ impl Jobs {
 
     /// Gives a job up as it is: recipients without an outcome count as deferred.
     pub fn finish(&mut self, id: JobId) -> Option<FromWorker> {
-        let InHand { results, .. } = self.jobs.remove(&id)?;
-        Some(FromWorker::Done { number: id.number, results, reached: true, handed_over: Vec::new() })
+        let InHand { results, reached, .. } = self.jobs.remove(&id)?;
+        Some(FromWorker::Done { number: id.number, results, reached, handed_over: Vec::new() })
     }
 
     /// The names of all jobs.
@@ -181,6 +193,21 @@ mod tests {
         let Some(FromWorker::Done { results, .. }) = jobs.finish(id) else { panic!("no answer") };
         assert_eq!(results.len(), 1);
         assert_eq!(jobs.finish(id), None);
+    }
+
+    #[test]
+    fn a_job_whose_mailbox_was_locked_did_not_reach_it() {
+        let mut jobs = Jobs::default();
+        let id = |number| JobId { connection: 0, number };
+        for (number, locked) in [(1, false), (2, true)] {
+            jobs.add(id(number), job(number, &[("a@x.example", None), ("a+b@x.example", None)]), file());
+            jobs.outcome(id(number), 10, status((2, 0, 0), "x"));
+            let last = if locked { Jobs::locked } else { Jobs::outcome };
+            let answer = last(&mut jobs, id(number), 11, status((4, 2, 0), "y"));
+            let Some(FromWorker::Done { reached, results, .. }) = answer else { panic!("no answer") };
+            let order: Vec<u32> = results.iter().map(|(index, _)| *index).collect();
+            assert_eq!((reached, order), if locked { (false, vec![11, 10]) } else { (true, vec![10, 11]) });
+        }
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl<'a> DotLock<'a> {
         match taken {
             Some(()) => Ok(Self { folder, name }),
             None => {
-                Err(Failure::mailbox(format!("{} exists: another program has the mailbox", path.display())))
+                Err(Failure::locked(format!("{} exists: another program has the mailbox", path.display())))
             }
         }
     }
@@ -117,7 +117,7 @@ pub fn lock_file(file: impl AsFd, path: &Path, patience: Patience) -> Result<(),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
         Err(errno) => Err(Failure::call("lock", path, errno)),
     })?;
-    taken.ok_or_else(|| Failure::mailbox(format!("{} is locked by another program", path.display())))
+    taken.ok_or_else(|| Failure::locked(format!("{} is locked by another program", path.display())))
 }
 
 #[cfg(test)]

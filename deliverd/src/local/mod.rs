@@ -34,7 +34,7 @@ pub mod worker;
 use common::config::{Config, LogTo};
 use common::identity::{self, Identities};
 use common::signals::{self, Signal};
-use common::{lifeline, log, notify};
+use common::{log, notify};
 use link::Link;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -101,7 +101,6 @@ fn start(config: &Config) -> Result<(Local, PipeReader), Failure> {
         let _ = writer.write_all(if signal == Signal::Reload { b"r" } else { b"t" });
     })
     .map_err(Failure::io)?;
-    lifeline::watch().map_err(Failure::io)?;
     log::write_from_thread().map_err(Failure::io)?;
     let me = nix::unistd::geteuid().as_raw();
     let trusted = if identity::is_root() { vec![0, ids.queued.uid.as_raw()] } else { vec![0, me] };

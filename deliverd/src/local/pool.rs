@@ -137,6 +137,15 @@ impl<O: Clone + Eq, M: Clone + Eq + Hash> Pool<O, M> {
         !self.take_waiting(|work| work.id == id).is_empty()
     }
 
+    /// Takes back all that waits for the mailbox into which this delivery runs.
+    pub fn withdraw_behind(&mut self, id: WorkId) -> Vec<WorkId> {
+        let running = self.children.iter().find_map(|child| match &child.state {
+            State::Busy { work, mailbox } if *work == id => Some(mailbox.clone()),
+            _ => None,
+        });
+        running.map_or_else(Vec::new, |mailbox| self.take_waiting(|work| work.mailbox == mailbox))
+    }
+
     /// Which child has this delivery?
     pub fn child_of(&self, id: WorkId) -> Option<ChildId> {
         let has = |child: &&Child<O, M>| matches!(child.state, State::Busy { work, .. } if work == id);

@@ -107,6 +107,23 @@ fn what_waits_can_be_withdrawn() {
 }
 
 #[test]
+fn what_waits_behind_a_delivery_can_be_withdrawn() {
+    let (mut pool, t) = (TestPool::new(2), Instant::now());
+    pool.add(work(1, "ann", "a"));
+    pool.add(work(2, "ann", "a"));
+    pool.add(work(3, "ann", "b"));
+    pool.add(work(4, "ann", "a"));
+    pool.add(work(5, "ann", "b"));
+    steps(&mut pool, t);
+    assert_eq!(pool.withdraw_behind(WorkId(4)), [], "it does not run");
+    assert_eq!(pool.withdraw_behind(WorkId(1)), [WorkId(2), WorkId(4)]);
+    pool.finished(ChildId(0), t);
+    pool.finished(ChildId(1), t);
+    assert_eq!(pool.withdraw_behind(WorkId(1)), [], "nor does this one any more");
+    assert_eq!(steps(&mut pool, t), ["give 0 5"]);
+}
+
+#[test]
 fn after_a_failed_start_there_is_a_pause_but_children_that_run_go_on() {
     let (mut pool, t) = (TestPool::new(2), Instant::now());
     pool.add(work(1, "ann", "a"));

@@ -17,7 +17,7 @@ use common::status::{EnhancedCode, Status};
 use common::tables::Tables;
 use common::time::Timestamp;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use spool::dispatch::{Job, JobRecipient, MAX_RECIPIENTS, ToWorker};
+use spool::dispatch::{FromWorker, Job, JobRecipient, MAX_RECIPIENTS, ToWorker};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -302,13 +302,18 @@ impl Local {
                         }
                         continue;
                     }
+                    let behind = if answer.locked { self.pool.withdraw_behind(work) } else { Vec::new() };
                     self.pool.finished(child, now);
                     // The child is the user's: its words are taken as text, not as they come.
                     let status = Status::local(answer.status.code, &answer.status.text);
                     if answer.alert {
                         self.alert(work, &status);
                     }
-                    self.end_delivery(work, status);
+                    if answer.locked {
+                        self.end_locked(work, behind, status);
+                    } else {
+                        self.end_delivery(work, status);
+                    }
                 }
             }
         }
@@ -343,11 +348,31 @@ impl Local {
         }
     }
 
+    /// A mailbox stayed locked. What waits behind the delivery that found out would only wait as long, one
+    /// after the other, and keep our places from the mail of others.
+    fn end_locked(&mut self, found_out: WorkId, behind: Vec<WorkId>, status: Status) {
+        for id in [found_out].into_iter().chain(behind) {
+            if let Some(delivery) = self.deliveries.remove(&id) {
+                self.answer(delivery.job, &delivery.recipient, status.clone(), Jobs::locked);
+            }
+        }
+    }
+
     fn outcome(&mut self, id: JobId, recipient: &JobRecipient, status: Status) {
+        self.answer(id, recipient, status, Jobs::outcome);
+    }
+
+    fn answer(
+        &mut self,
+        id: JobId,
+        recipient: &JobRecipient,
+        status: Status,
+        note: fn(&mut Jobs, JobId, u32, Status) -> Option<FromWorker>,
+    ) {
         if let Some(job) = self.jobs.get(id) {
             common::info!("{}", log_line(&job.job, recipient, &status, Timestamp::now()));
         }
-        if let Some(answer) = self.jobs.outcome(id, recipient.index, status) {
+        if let Some(answer) = note(&mut self.jobs, id, recipient.index, status) {
             self.link.answer(id.connection, &answer);
         }
     }

@@ -66,7 +66,7 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     layout::prepare(&spool, &ids).map_err(Failure::io)?;
     let names = Settings::new(&config.deliverd.nameservers);
     raise_file_limit();
-    identity::drop_to(&ids.deliverd, &[]).map_err(Failure::configuration)?;
+    identity::drop_to(&ids.deliverd, &[]).map_err(|error| Failure(77, error.to_string()))?;
     common::log::write_from_thread().map_err(Failure::io)?;
 
     let runtime = runtime().map_err(Failure::io)?;
@@ -77,7 +77,6 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let pool = shared.pool.clone();
     let reload = Reload { path: path.to_owned(), contexts, shared, runtime: runtime.handle().clone() };
     signals::spawn(on_signal(reload, stopper)).map_err(Failure::io)?;
-    common::lifeline::watch().map_err(Failure::io)?;
     common::notify::ready();
     let inputs = Inputs { socket: spool.dispatch_socket(), queued: ids.queued.uid, context, stop };
     runtime.block_on(async {
@@ -167,6 +166,8 @@ impl Reload {
     }
 
     fn refuse(&self, error: &str) {
+        // The picture with the caret is for `ironpost check`; a log line is one line.
+        let error = error.lines().next().unwrap_or_default();
         common::error!("configuration not read anew, the old one stays in force: {error}");
     }
 }
