@@ -20,7 +20,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, sync_channel};
 use std::time::Duration;
 
 /// Most connections at once.
@@ -131,14 +131,20 @@ fn change(
         }
         Ok(())
     })?;
-    let mut count = 0;
+    let (mut count, mut failed) = (0, false);
     for part in ids.chunks(BATCH) {
         let (reply, changed) = sync_channel(1);
         let sent = events.send(Event::Change { verb, ids: part.to_vec(), reply });
         match changed.recv_timeout(CHANGE_TIME) {
             Ok(done) if sent.is_ok() => count += done,
+            // Dropped without a word: it failed for all of them.
+            Err(RecvTimeoutError::Disconnected) if sent.is_ok() => failed = true,
             _ => return answer(socket, &refused(EX_UNAVAILABLE, "the queue manager is stopping or stuck")),
         }
+    }
+    if failed && count == 0 {
+        let text = "nothing could be changed: the file system did not let us; the log says why";
+        return answer(socket, &refused(EX_TEMPFAIL, text));
     }
     answer(socket, &Answer::Done { count, missing })
 }

@@ -37,7 +37,8 @@ pub(super) fn change(disk: &Disk, id: QueueId, verb: Verb, now: Timestamp) -> Ch
         (Verb::Release, _) => Ok(Changed::NotFound),
     };
     result.unwrap_or_else(|error| {
-        if error.kind() == io::ErrorKind::NotFound {
+        // Is it the message that is not there, or the folder?
+        if error.kind() == io::ErrorKind::NotFound && disk.spool.find(id).is_none() {
             return Changed::NotFound;
         }
         common::error!("{id}: cannot be changed: {error}");

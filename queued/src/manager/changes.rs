@@ -1,11 +1,17 @@
 //! What admins want done to messages: it is done by a file thread once the message is in nobody's hands, and counted.
+//!
+//! A message is forgotten only when its change is done. Until then the scheduler and the memory keep what they know of it, and no other file
+//! task is begun for it: whatever wants to be done with it meanwhile is noted here and done when the change has failed. Outcomes
+//! that are not in the journal are written there before the file gets another name; when that fails, the change fails.
 
 use super::Manager;
-use crate::disk::{Changed, Task};
+use super::active::Active;
+use crate::disk::{Changed, Picked, Task};
 use crate::scheduler::Source;
 use common::time::Timestamp;
 use spool::control::Verb;
 use spool::id::QueueId;
+use spool::journal::Entry;
 use std::collections::HashMap;
 use std::sync::mpsc::SyncSender;
 
@@ -17,10 +23,12 @@ pub(super) struct Changes {
     next: u64,
 }
 
+/// The reply is how many messages were changed. It is dropped without a word when none was, because of a failure.
 #[derive(Debug)]
 struct Request {
     open: usize,
     done: u64,
+    failed: bool,
     reply: SyncSender<u64>,
 }
 
@@ -29,6 +37,17 @@ struct Wanted {
     request: u64,
     verb: Verb,
     started: bool,
+    /// Outcomes that nobody needs when the message is deleted.
+    unsaved: Vec<Entry>,
+    /// What is to be done should the change fail.
+    instead: Option<Instead>,
+}
+
+#[derive(Debug)]
+enum Instead {
+    Load(Source),
+    Arrived(QueueId, Source),
+    Submitted,
 }
 
 impl Changes {
@@ -42,25 +61,47 @@ impl Changes {
         self.messages.get(&id).is_some_and(|wanted| !wanted.started)
     }
 
-    fn start(&mut self, id: QueueId) -> Option<Verb> {
-        let wanted = self.messages.get_mut(&id).filter(|wanted| !wanted.started)?;
-        wanted.started = true;
-        Some(wanted.verb)
+    /// The scheduler wants it loaded. `true` when that has to wait for a change that is under way.
+    pub(super) fn load_later(&mut self, id: QueueId, source: Source) -> bool {
+        let Some(wanted) = self.messages.get_mut(&id).filter(|wanted| wanted.started) else { return false };
+        wanted.instead = Some(Instead::Load(source));
+        true
     }
 
-    /// The change of a message has ended. Gives where the message wants to be taken up again.
-    pub(super) fn finished(&mut self, id: QueueId, changed: Changed) -> Option<Source> {
-        let wanted = self.messages.remove(&id)?;
-        self.count(wanted.request, matches!(changed, Changed::Done | Changed::Active));
-        (changed == Changed::Active).then_some(Source::Active)
+    /// It was found while a change was wanted. `false` when none is.
+    pub(super) fn found(&mut self, id: QueueId, source: Source) -> bool {
+        let Some(wanted) = self.messages.get_mut(&id) else { return false };
+        wanted.instead.get_or_insert(Instead::Arrived(id, source));
+        true
     }
 
-    fn count(&mut self, request: u64, done: bool) {
+    /// These were found in `maildrop/`.
+    pub(super) fn submitted(&mut self, ids: &[QueueId]) {
+        for id in ids {
+            if let Some(wanted) = self.messages.get_mut(id) {
+                wanted.instead.get_or_insert(Instead::Submitted);
+            }
+        }
+    }
+
+    /// A copy of a submission was made, or not.
+    pub(super) fn picked(&mut self, id: QueueId, picked: Picked) {
+        let Some(wanted) = self.messages.get_mut(&id) else { return };
+        match picked {
+            Picked::Taken(copy) => wanted.instead = Some(Instead::Arrived(copy, Source::Incoming)),
+            Picked::Later => wanted.instead = Some(Instead::Submitted),
+            Picked::Gone => {}
+        }
+    }
+
+    fn count(&mut self, request: u64, changed: Changed) {
         let Some(entry) = self.requests.get_mut(&request) else { return };
         entry.open = entry.open.saturating_sub(1);
-        entry.done += u64::from(done);
+        entry.done += u64::from(matches!(changed, Changed::Done | Changed::Active));
+        entry.failed |= changed == Changed::Failed;
         if entry.open == 0
             && let Some(entry) = self.requests.remove(&request)
+            && (entry.done > 0 || !entry.failed)
         {
             // Whoever asked may have gone.
             let _ = entry.reply.try_send(entry.done);
@@ -80,39 +121,94 @@ impl Manager {
         }
         self.changes.next += 1;
         let request = self.changes.next;
-        self.changes.requests.insert(request, Request { open: ids.len(), done: 0, reply });
+        self.changes.requests.insert(request, Request { open: ids.len(), done: 0, failed: false, reply });
         for id in ids {
             if verb == Verb::Retry {
                 // One that is in memory is being tried already.
                 let there = self.scheduler.retry(id, now) || self.scheduler.knows(id);
-                self.changes.count(request, there);
+                self.changes.count(request, if there { Changed::Done } else { Changed::NotFound });
             } else if self.changes.touches(id) {
-                self.changes.count(request, false);
+                self.changes.count(request, Changed::NotFound);
             } else {
-                self.changes.messages.insert(id, Wanted { request, verb, started: false });
-                self.claim(id, now);
+                let wanted = Wanted { request, verb, started: false, unsaved: Vec::new(), instead: None };
+                self.changes.messages.insert(id, wanted);
+                // Not while it is being loaded or copied: a file thread gives it back.
+                if !self.scheduler.is_loading(id) && !self.submissions.contains(id) {
+                    self.start_change(id);
+                }
             }
         }
     }
 
-    /// Takes the message out of the queue's memory, at once or when a file thread gives it back.
-    fn claim(&mut self, id: QueueId, now: Timestamp) {
-        let with_file_thread = match self.active.get(&id) {
-            Some(active) => !active.is_here(),
-            // Being loaded, or being copied.
-            None => self.scheduler.is_loading(id) || self.submissions.contains(id),
+    /// Gives a waiting change to a file thread, unless one has the message or has to write to its journal first.
+    pub(super) fn start_change(&mut self, id: QueueId) {
+        let Some(wanted) = self.changes.messages.get_mut(&id).filter(|wanted| !wanted.started) else {
+            return;
         };
-        if !with_file_thread {
-            self.active.remove(&id);
-            self.scheduler.forget(id, now);
+        if let Some(active) = self.active.get_mut(&id) {
+            if !active.is_here() {
+                return;
+            }
+            let unsaved = active.save();
+            if wanted.verb == Verb::Delete {
+                // On a full disk, deleting is what makes room.
+                wanted.unsaved = unsaved;
+            } else if !unsaved.is_empty() {
+                self.pool.give(Task::Journal(id, unsaved));
+                return;
+            }
+        }
+        wanted.started = true;
+        self.pool.give(Task::Change(id, wanted.verb));
+    }
+
+    /// The journal of a message was written, but for these entries.
+    pub(super) fn journalled(&mut self, id: QueueId, left: Vec<Entry>, now: Timestamp) {
+        let complete = left.is_empty();
+        if let Some(active) = self.active.get_mut(&id) {
+            active.saved(left);
+        }
+        if !self.changes.waiting_for(id) {
+            self.proceed(id, now);
+        } else if complete {
             self.start_change(id);
+        } else {
+            common::error!("{id}: cannot be changed: its outcomes cannot be written down");
+            self.changed(id, Changed::Failed, now);
         }
     }
 
-    /// Gives a waiting change to a file thread.
-    pub(super) fn start_change(&mut self, id: QueueId) {
-        if let Some(verb) = self.changes.start(id) {
-            self.pool.give(Task::Change(id, verb));
+    /// The change of a message has ended: now it is forgotten, or goes on as if nothing had been wanted.
+    pub(super) fn changed(&mut self, id: QueueId, changed: Changed, now: Timestamp) {
+        let Some(wanted) = self.changes.messages.remove(&id) else { return };
+        match changed {
+            Changed::Done | Changed::Active => {
+                self.scheduler.forget(id, now);
+                // What came while the file got its new name.
+                if let Some(mut active) = self.active.remove(&id).filter(Active::worth_saving) {
+                    self.pool.give(Task::Late(id, active.save()));
+                }
+                if changed == Changed::Active {
+                    self.scheduler.arrived(id, Source::Active);
+                }
+            }
+            Changed::NotFound | Changed::Failed => self.go_on(id, wanted.unsaved, wanted.instead, now),
+        }
+        self.changes.count(wanted.request, changed);
+    }
+
+    fn go_on(&mut self, id: QueueId, unsaved: Vec<Entry>, instead: Option<Instead>, now: Timestamp) {
+        if let Some(active) = self.active.get_mut(&id) {
+            active.saved(unsaved);
+            self.proceed(id, now);
+            return;
+        }
+        match instead {
+            Some(Instead::Load(source)) => self.pool.give(Task::Load(id, source)),
+            Some(Instead::Arrived(id, source)) => self.arrived(id, source),
+            Some(Instead::Submitted) => self.submitted(vec![id]),
+            // Known to the scheduler, or not waiting to be delivered.
+            None => {}
         }
     }
 }

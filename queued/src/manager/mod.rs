@@ -160,7 +160,11 @@ impl Manager {
 
     fn act(&mut self, action: Action, now: Timestamp) {
         match action {
-            Action::Load(id, source) => self.pool.give(Task::Load(id, source)),
+            Action::Load(id, source) => {
+                if !self.changes.load_later(id, source) {
+                    self.pool.give(Task::Load(id, source));
+                }
+            }
             Action::Dispatch { worker, job, id, lane, recipients } => {
                 self.dispatch(worker, job, id, lane, &recipients, now);
             }
@@ -187,7 +191,10 @@ impl Manager {
         let now = Timestamp::now();
         match event {
             Event::Arrived(found) => found.into_iter().for_each(|(id, source)| self.arrived(id, source)),
-            Event::Submitted(ids) => self.submitted(ids),
+            Event::Submitted(ids) => {
+                self.changes.submitted(&ids);
+                self.submitted(ids);
+            }
             Event::Stray(path) => self.pool.give(Task::SetAside(path)),
             Event::Scanned => {
                 common::info!(
@@ -219,7 +226,11 @@ impl Manager {
     }
 
     fn arrived(&mut self, id: QueueId, source: Source) {
-        if self.submissions.contains(id) || self.changes.touches(id) || self.active.contains_key(&id) {
+        if self.submissions.contains(id)
+            || self.active.contains_key(&id)
+            || self.scheduler.knows(id)
+            || self.changes.found(id, source)
+        {
             return;
         }
         match source {
@@ -245,19 +256,13 @@ impl Manager {
         self.pool.received();
         match done {
             Done::Load(id, source, loaded) => self.loaded(id, source, loaded, now),
-            Done::Journal(id, left) => {
-                if let Some(active) = self.active.get_mut(&id) {
-                    active.saved(left);
-                }
-                self.after_task(id, now);
-            }
+            Done::Journal(id, left) => self.journalled(id, left, now),
             Done::Settle(id, settled) => self.settled(id, settled, now),
-            Done::PickUp(id, picked) => self.picked(id, picked, now),
-            Done::Change(id, changed) => {
-                if self.changes.finished(id, changed) == Some(Source::Active) {
-                    self.scheduler.arrived(id, Source::Active);
-                }
+            Done::PickUp(id, picked) => {
+                self.changes.picked(id, picked);
+                self.picked(id, picked, now);
             }
+            Done::Change(id, changed) => self.changed(id, changed, now),
             Done::Other => {}
         }
     }
@@ -278,53 +283,41 @@ impl Manager {
                     self.active.remove(&id);
                 }
             }
-            Loaded::Later(source) if !wanted => self.scheduler.postpone(id, source, now.after(AGAIN), now),
+            Loaded::Later(source) => self.scheduler.postpone(id, source, now.after(AGAIN), now),
             Loaded::Gone => {
                 if source == Source::Active {
                     common::info!("{id}: not in active/ any more");
                 }
                 self.scheduler.forget(id, now);
             }
-            Loaded::Ready(_) | Loaded::Later(_) => self.scheduler.forget(id, now),
+            // Nothing has been done for it yet: should the change fail, it is read again.
+            Loaded::Ready(_) => self.scheduler.postpone(id, Source::Active, now, now),
         }
         self.start_change(id);
     }
 
     fn settled(&mut self, id: QueueId, settled: Settled, now: Timestamp) {
-        let wanted = self.changes.waiting_for(id);
         match settled {
-            Settled::Unfinished(work) if !wanted => {
+            Settled::Unfinished(work) => {
                 if let Some(active) = self.active.get_mut(&id) {
                     active.unfinished(*work);
                     self.again.insert((now.after(AGAIN), Again::Settle(id)));
                 }
-                return;
             }
-            Settled::Deferred(due) if !wanted => {
+            Settled::Deferred(due) => {
                 self.active.remove(&id);
                 self.scheduler.postpone(id, Source::Deferred(due), due, now);
             }
-            Settled::Lost if !wanted => {
+            Settled::Lost => {
                 self.active.remove(&id);
                 self.scheduler.postpone(id, Source::Active, now.after(AGAIN), now);
             }
-            _ => {
+            Settled::Removed => {
                 self.active.remove(&id);
                 self.scheduler.forget(id, now);
             }
         }
         self.start_change(id);
-    }
-
-    /// A file thread gave the message back.
-    fn after_task(&mut self, id: QueueId, now: Timestamp) {
-        if self.changes.waiting_for(id) {
-            self.active.remove(&id);
-            self.scheduler.forget(id, now);
-            self.start_change(id);
-        } else {
-            self.proceed(id, now);
-        }
     }
 
     fn expire(&mut self, now: Timestamp) {

@@ -12,7 +12,9 @@ use spool::id::QueueId;
 use spool::layout::Queue;
 use spool::queue_file::QueueFile;
 use spool::writer::Spooler;
+use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 
 fn only(id: QueueId) -> Selection {
     Selection { ids: vec![id], ..Selection::default() }
@@ -99,6 +101,75 @@ fn an_outcome_that_comes_after_a_message_was_held_counts() {
     for _ in 0..2 {
         assert!(matches!(agent.hear(), Some((ToWorker::Cancel(_), _))));
     }
+    assert_eq!(agent.job().to(), two.to());
+}
+
+fn refused_for_now(said: &[Answer]) -> bool {
+    matches!(said, [Answer::Refused { exit: 75, text }] if text.contains("nothing could be changed"))
+}
+
+/// Makes `hold/` refuse or take files again.
+fn set_hold(system: &System, mode: u32) {
+    fs::set_permissions(system.spool.directory(Queue::Hold), fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// The message is still known: it is tried, and held when it can be.
+#[test]
+fn a_change_that_fails_is_reported_and_forgets_no_message() {
+    let system = System::start("");
+    let agent = system.worker(Transport::Smtp, 10);
+    let waiting = system.accept("alice@here.example", &["a@one.example"]);
+    let given = agent.job();
+    agent.answer(&given, "4.2.0", "mailbox busy");
+    system.wait_in(waiting, Queue::Deferred);
+    let out = system.accept("alice@here.example", &["b@two.example"]);
+    let given = agent.job();
+    assert_eq!(given.job.queue_id, out);
+    set_hold(&system, 0o500);
+    for id in [waiting, out] {
+        let said = change(&system, Verb::Hold, only(id));
+        assert!(refused_for_now(&said), "{said:?}");
+        system.wait_log(&[&id.to_string(), "cannot be changed"]);
+    }
+    // The one that is out was not called back.
+    agent.answer(&given, "2.0.0", "ok");
+    system.wait_gone(out);
+    assert_eq!(change(&system, Verb::Retry, only(waiting)), done(1));
+    let given = agent.job();
+    assert_eq!(given.job.queue_id, waiting);
+    agent.answer(&given, "4.2.0", "mailbox busy");
+    system.wait_in(waiting, Queue::Deferred);
+    set_hold(&system, 0o700);
+    assert_eq!(change(&system, Verb::Hold, only(waiting)), done(1));
+    system.wait_in(waiting, Queue::Hold);
+}
+
+/// While an outcome cannot be written down, its message is not held: nobody gets it twice.
+#[test]
+fn what_is_not_written_down_is_not_lost_to_a_change() {
+    let system = System::start("");
+    let agent = system.worker(Transport::Smtp, 10);
+    let id = system.accept("alice@here.example", &["a@one.example", "b@two.example"]);
+    let (one, two) = (agent.job(), agent.job());
+    let path = system.spool.path(Queue::Active, id);
+    let set_mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    set_mode(0o444);
+    agent.answer(&one, "2.0.0", "250 ok");
+    // Answers are taken in turn: when this one has been, so has the first.
+    let other = system.accept("alice@here.example", &["c@three.example"]);
+    let given = agent.job();
+    agent.answer(&given, "2.0.0", "250 ok");
+    system.wait_gone(other);
+    let said = change(&system, Verb::Hold, only(id));
+    assert!(refused_for_now(&said), "{said:?}");
+    system.wait_log(&[&id.to_string(), "its outcomes cannot be written down"]);
+    set_mode(mode);
+    assert_eq!(change(&system, Verb::Hold, only(id)), done(1));
+    let (_, journal) = QueueFile::open(&system.wait_in(id, Queue::Hold)).unwrap().journal().unwrap();
+    assert!(format!("{journal:?}").contains("250 ok"), "{journal:?}");
+    assert_eq!(change(&system, Verb::Release, only(id)), done(1));
+    assert!(matches!(agent.hear(), Some((ToWorker::Cancel(number), _)) if number == two.job.number));
     assert_eq!(agent.job().to(), two.to());
 }
 
