@@ -12,6 +12,7 @@ use common::destination::Transport;
 use common::routing::{Expansion, Router};
 use common::status::Status;
 use common::time::Timestamp;
+use common::users::Lookup;
 use spool::envelope::Recipient;
 use spool::id::QueueId;
 use spool::journal::Entry;
@@ -161,7 +162,8 @@ fn route(message: &Message, router: &Router, broken: &[(u32, Status)]) -> (Vec<S
             decided.push((number, status));
             continue;
         }
-        let mailbox = (destination.transport == Transport::Local).then(|| recipient.address.clone());
+        let mailbox =
+            (destination.transport == Transport::Local).then(|| mailbox_of(&recipient.address, router));
         let lane = Lane { destination, mailbox };
         let index = *by_lane.entry(lane.clone()).or_insert_with(|| {
             shares.push(Share { lane, recipients: Vec::new() });
@@ -172,4 +174,48 @@ fn route(message: &Message, router: &Router, broken: &[(u32, Status)]) -> (Vec<S
         }
     }
     (shares, decided)
+}
+
+/// Whose mailbox it is, as `user@domain` in lower case: the same for every extension. Otherwise one user could fill all places for local mail
+/// with mail for joe+1, joe+2, … and keep his mailbox locked.
+fn mailbox_of(address: &Address, router: &Router) -> String {
+    let local = address.local_part().value();
+    let user = match router.users.find(&local, router.delimiter) {
+        Lookup::Found { user, .. } => user,
+        // Nobody's: decided without waiting.
+        Lookup::NotFound | Lookup::Unavailable(_) => {
+            let user = router.delimiter.and_then(|delimiter| local.split_once(delimiter));
+            user.map_or(&*local, |(user, _)| user).to_lowercase()
+        }
+    };
+    format!("{user}@{}", address.domain().to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::tables::Tables;
+
+    #[test]
+    fn extensions_share_their_users_lane() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "hostname = \"mx.example.test\"\nlocal_domains = [\"example.test\"]\n\
+                    [local]\nusers = \"users\"\naliases = \"aliases\"\nmailbox = \"mail/{user}\"\n";
+        let path = folder.path().join("ironpost.toml");
+        std::fs::write(&path, text).unwrap();
+        std::fs::write(folder.path().join("users"), "joe\na+b\n").unwrap();
+        let router = Tables::load(&common::config::Config::load(&path).unwrap()).unwrap().router();
+        for (address, lane) in [
+            ("joe@example.test", "joe@example.test"),
+            ("joe+1@example.test", "joe@example.test"),
+            ("JOE+2+3@Example.TEST", "joe@example.test"),
+            ("\"joe+4\"@example.test", "joe@example.test"),
+            ("joe+1@other.test", "joe@other.test"),
+            ("A+B@example.test", "a+b@example.test"),
+            ("a+b+c@example.test", "a@example.test"),
+            ("Nobody+x@example.test", "nobody@example.test"),
+        ] {
+            assert_eq!(mailbox_of(&address.parse().unwrap(), &router), lane, "{address}");
+        }
+    }
 }

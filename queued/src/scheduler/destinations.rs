@@ -1,6 +1,6 @@
 //! All lanes: which one is next, and what becomes of one whose destination is down.
 //!
-//! A lane is a destination (transport and nexthop); for mailboxes of this machine each mailbox is a lane of its own, so that a locked one does
+//! A lane is a destination (transport and nexthop); for mailboxes of this machine each user (whatever the extension) is a lane of its own, so that a locked one does
 //! not hold up the others. Between the lanes of a transport it goes round, a job a turn. How many jobs of a lane may be out is in [`super::window`],
 //! whose turn it is within a lane in `lane`, what an admin allows in [`super::limits`].
 //!

@@ -8,7 +8,6 @@
 use super::JobId;
 use super::limits::Limit;
 use super::window::Window;
-use common::address::Address;
 use common::destination::Destination;
 use common::status::Status;
 use common::time::Timestamp;
@@ -19,8 +18,8 @@ use std::collections::VecDeque;
 pub struct Lane {
     /// How and where to.
     pub destination: Destination,
-    /// For the local transport: whose mailbox.
-    pub mailbox: Option<Address>,
+    /// For the local transport: whose mailbox, as `user@domain` in lower case, without extension.
+    pub mailbox: Option<String>,
 }
 
 /// Why and until when a lane is paused.
