@@ -61,7 +61,7 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let spool = Spool::new(&config.spool_directory);
     layout::prepare(&spool, &ids).map_err(Failure::io)?;
     identity::drop_to(&ids.queued, &[ids.smtpd.gid, ids.maildrop, ids.deliverd.gid])
-        .map_err(Failure::configuration)?;
+        .map_err(|error| Failure { code: 77, text: error.to_string() })?;
     common::sandbox::deny_network().map_err(Failure::configuration)?;
     let Some(_lock) = lock::take(&spool.lock_file()).map_err(Failure::io)? else {
         let text = format!("another queue manager runs on {}: stop it first", spool.root().display());
@@ -74,7 +74,6 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
         let _ = on_signal.send(Event::Signal(signal));
     })
     .map_err(Failure::io)?;
-    common::lifeline::watch().map_err(Failure::io)?;
     let listen = |path: &Path, mode| {
         PacketListener::bind(path, mode).map_err(|e| {
             Failure::io(io::Error::new(e.kind(), format!("cannot listen on {}: {e}", path.display())))
@@ -137,6 +136,8 @@ fn reload(path: PathBuf, started_with: Config) -> impl FnMut(&Disk) -> Option<sc
         let (config, tables) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
+                // The picture with the caret is for `ironpost check`; a log line is one line.
+                let error = error.lines().next().unwrap_or_default();
                 common::error!("configuration not read anew, the old one stays in force: {error}");
                 return None;
             }

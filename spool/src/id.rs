@@ -2,7 +2,7 @@
 //!
 //! An ID is 16 characters: the time of arrival in microseconds (10 digits to base 52) and the inode of the queue file (6 digits). IDs of one spool
 //! therefore sort by time as text, and two processes cannot make the same one: an inode number belongs to one existing file. Should
-//! one still be taken, `link` says so and the writer takes the next microsecond.
+//! one still be taken, `link` fails and the message is not acknowledged: nothing is ever overwritten.
 //! The alphabet has digits and consonants only (no words, and log tools made for Postfix's long IDs read them).
 
 use common::time::Timestamp;
