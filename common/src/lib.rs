@@ -5,6 +5,7 @@
 //! | [`address`], [`destination`], [`dsn`], [`status`], [`time`], [`text`], [`delays`] | the words of mail, parsed once into types |
 //! | [`config`] | `ironpost.toml` |
 //! | [`table`], [`aliases`], [`users`], [`tables`] | the text tables |
+//! | [`templates`] | the file with the texts of notifications |
 //! | [`routing`] | address class, aliases, transport and nexthop |
 //! | [`codec`], [`packet`] | values as bytes; frames between daemons |
 //! | [`identity`], [`sandbox`], [`signals`], [`notify`], [`lifeline`], [`log`] | what a daemon does at its start and end, and says meanwhile |
@@ -29,6 +30,7 @@ pub mod signals;
 pub mod status;
 pub mod table;
 pub mod tables;
+pub mod templates;
 pub mod text;
 pub mod time;
 pub mod users;

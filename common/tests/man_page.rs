@@ -7,11 +7,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Keys that are absent by default, so that all of them are seen.
-const OPTIONAL: &str = "[smtpd]\nuser = \"a\"\n[queued]\nuser = \"b\"\n[deliverd]\nuser = \"c\"\n\
+const OPTIONAL: &str = "[smtpd]\nuser = \"a\"\n[queued]\nuser = \"b\"\nnotification_templates = \"f\"\n[deliverd]\nuser = \"c\"\n\
                         relay_host = \"[d]:1\"\ntransport = \"e\"\n";
 /// Keys whose default depends on the machine, or is nothing.
-const WITHOUT_DEFAULT: [&str; 7] =
-    ["hostname", "mail_name", "local_domains", "user", "relay_host", "transport", "nameservers"];
+const WITHOUT_DEFAULT: [&str; 8] = [
+    "hostname",
+    "mail_name",
+    "local_domains",
+    "user",
+    "notification_templates",
+    "relay_host",
+    "transport",
+    "nameservers",
+];
 
 /// Values by section (`""`: the top) and key.
 type Keys = BTreeMap<(String, String), toml::Value>;

@@ -66,6 +66,7 @@ fn every_key_is_in_the_sample_and_explained() {
     let mut all = parse("");
     all.smtpd.user = Some("x".into());
     all.queued.user = Some("x".into());
+    all.queued.notification_templates = Some("x".into());
     all.deliverd.user = Some("x".into());
     all.deliverd.relay_host = Some("x".parse().unwrap());
     all.deliverd.transport = Some("x".into());

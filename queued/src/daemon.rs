@@ -1,6 +1,7 @@
 //! The life of the process: configuration, log, the spool and its lock, sockets, then down to its own identity and off the
 //! network, and only then the first byte from outside.
 
+use crate::bounce::Texts;
 use crate::disk::{self, Disk, Pool};
 use crate::manager::{Event, Manager};
 use crate::message::Lifetimes;
@@ -84,7 +85,9 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     common::log::write_from_thread().map_err(Failure::io)?;
 
     let tables = Tables::load(config).map_err(Failure::configuration)?;
-    let disk = Arc::new(Disk::open(spool.clone(), disk::Settings::new(config, tables)).map_err(Failure::io)?);
+    let texts = Texts::load(config).map_err(Failure::configuration)?;
+    let settings_for_disk = disk::Settings::new(config, tables, texts);
+    let disk = Arc::new(Disk::open(spool.clone(), settings_for_disk).map_err(Failure::io)?);
     let report = events.clone();
     let pool = Pool::start(&disk, move |done| {
         // Nobody listens any more when the process is about to end.
@@ -131,9 +134,11 @@ fn reload(path: PathBuf, started_with: Config) -> impl FnMut(&Disk) -> Option<sc
     move |disk| {
         common::log::reopen();
         let loaded = Config::load(&path).map_err(|error| error.to_string()).and_then(|config| {
-            Tables::load(&config).map(|tables| (config, tables)).map_err(|error| error.to_string())
+            let tables = Tables::load(&config).map_err(|error| error.to_string())?;
+            let texts = Texts::load(&config).map_err(|error| error.to_string())?;
+            Ok((config, tables, texts))
         });
-        let (config, tables) = match loaded {
+        let (config, tables, texts) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 // The picture with the caret is for `ironpost check`; a log line is one line.
@@ -152,7 +157,7 @@ fn reload(path: PathBuf, started_with: Config) -> impl FnMut(&Disk) -> Option<sc
             }
         }
         let scheduling = settings(&config);
-        disk.set(disk::Settings::new(&config, tables));
+        disk.set(disk::Settings::new(&config, tables, texts));
         common::info!("configuration read anew");
         Some(scheduling)
     }

@@ -58,6 +58,7 @@ impl Config {
         absolute(&mut self.spool_directory);
         absolute(&mut self.local.aliases);
         self.deliverd.transport.iter_mut().for_each(absolute);
+        self.queued.notification_templates.iter_mut().for_each(absolute);
         if let Users::File(file) = &mut self.local.users {
             absolute(file);
         }

@@ -136,6 +136,9 @@ pub struct Queued {
     pub delay_warning: TimeSpan,
     /// Undeliverable mail up to this size comes back whole, larger mail as its header.
     pub bounce_size_limit: ByteSize,
+    /// File with texts of notifications that replace the built-in ones. Absent: built-in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notification_templates: Option<PathBuf>,
     /// Limits for every destination.
     pub destinations: Destinations,
 }
@@ -265,6 +268,7 @@ impl Default for Queued {
             bounce_lifetime: TimeSpan::from_secs(86400),
             delay_warning: TimeSpan::from_secs(4 * 3600),
             bounce_size_limit: ByteSize(50_000),
+            notification_templates: None,
             destinations: Destinations::default(),
         }
     }

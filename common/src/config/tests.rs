@@ -32,6 +32,7 @@ bare_newlines = "normalize"
 address = "127.0.0.1:2525"
 [queued]
 first_retry = "500ms"
+notification_templates = "texts"
 [queued.destinations]
 concurrency = 5
 rate = "10/s"
@@ -59,6 +60,7 @@ format = "json"
     assert_eq!(config.local.mailbox, "/etc/ironpost/mail/{domain}/{user}/");
     assert_eq!(config.smtpd.message_size_limit.0, 10 << 20);
     assert_eq!(config.queued.first_retry.as_millis(), 500);
+    assert_eq!(config.queued.notification_templates.as_deref(), Some(Path::new("/etc/ironpost/texts")));
     assert_eq!(config.smtpd.recipient_limit, 1000, "other keys keep their defaults");
     let mut limits: Vec<_> = config.queued.destinations.each().collect();
     limits.sort_by_key(|(nexthop, ..)| format!("{nexthop:?}"));

@@ -3,7 +3,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | [`tables`] | aliases, users, transport table |
+//! | [`tables`] | aliases, users, transport table, texts of notifications |
 //! | [`reach`] | folders and files that an identity cannot pass or read |
 //! | [`places`] | spool, mailboxes, configuration, log |
 //! | [`network`] | names and listeners |

@@ -25,6 +25,9 @@ pub fn check(file: &Path, config: &Config, ids: &Identities) -> Vec<Finding> {
             findings.extend(error(daemon, daemon.read(table)));
         }
     }
+    if let Some(texts) = &config.queued.notification_templates {
+        findings.extend(error(queued, queued.read(texts)));
+    }
     findings.extend(spool(config, ids, &daemons));
     findings.extend(mailboxes(config));
     findings.extend(log(config));

@@ -5,6 +5,7 @@ use common::aliases::Aliases;
 use common::config::{self, Config};
 use common::routing::{Expansion, Router, Transports};
 use common::table::{MAX_FILE, TableError};
+use common::templates::Templates;
 use common::users::Users;
 use std::collections::HashSet;
 use std::fs;
@@ -22,6 +23,9 @@ pub fn check(config: &Config) -> Vec<Finding> {
     }
     if !findings.iter().any(|f| matches!(f, Finding::Error(_))) {
         findings.extend(loops(config));
+    }
+    if let Some(path) = &config.queued.notification_templates {
+        findings.extend(Templates::load(path).err().map(|error| Finding::Error(error.to_string())));
     }
     findings
 }
@@ -148,6 +152,29 @@ mod tests {
             for (found, part) in found.iter().zip(expected) {
                 assert!(found.contains(part), "{found:?} has no {part:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_the_texts_of_notifications_is_found_at_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "mail_name = \"here.example\"\n[queued]\nnotification_templates = \"texts\"\n\
+            [local]\naliases = \"aliases\"\n";
+        fs::write(folder.path().join("aliases"), "").unwrap();
+        let config = Config::parse(text, "x".as_ref(), folder.path()).unwrap();
+        let path = folder.path().join("texts");
+        for (text, says) in [
+            (None, Some(": cannot read: ")),
+            (Some("[failed]\nSubject: x\n\n{sender}\n"), None),
+            (Some("[failed]\nSubject: x\n\n{sendr}\n"), Some(":4: {sendr} is not known")),
+        ] {
+            if let Some(text) = text {
+                fs::write(&path, text).unwrap();
+            }
+            let found: Vec<String> = check(&config).iter().map(Finding::text).collect();
+            let expected = says.map(|says| format!("error: {}{says}", path.display()));
+            assert_eq!(found.len(), usize::from(expected.is_some()), "{found:?}");
+            assert!(found.iter().zip(&expected).all(|(found, start)| found.starts_with(start)), "{found:?}");
         }
     }
 

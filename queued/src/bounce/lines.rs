@@ -3,7 +3,7 @@
 /// Longest line written, CRLF not counted (RFC 5322 2.1.1 allows 998).
 const LONGEST: usize = 900;
 /// Where text is wrapped.
-const WIDTH: usize = 76;
+pub(super) const WIDTH: usize = 76;
 
 /// Collects lines, each ended by CRLF.
 #[derive(Debug, Default)]

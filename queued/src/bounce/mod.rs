@@ -7,6 +7,9 @@
 
 mod lines;
 mod report;
+mod texts;
+
+pub use texts::Texts;
 
 use common::address::{Address, Domain};
 use common::dsn::{EnvelopeId, OriginalRecipient};
@@ -39,6 +42,8 @@ pub enum Kind {
 pub struct Notification<'a> {
     /// What it is about.
     pub kind: Kind,
+    /// The words.
+    pub texts: &'a Texts,
     /// This machine.
     pub hostname: &'a Domain,
     /// Who gets it.
@@ -97,9 +102,10 @@ pub enum Action {
 pub fn compose(n: &Notification<'_>) -> (Vec<u8>, Body) {
     let whole = n.whole && is_well_formed(n.original);
     let header = if whole { n.original.to_vec() } else { header_of(n.original) };
-    let body = if header.is_ascii() { Body::SevenBit } else { Body::EightBitMime };
-    let encoding = if body == Body::SevenBit { "7bit" } else { "8bit" };
-    let boundary = boundary(n.id, &header);
+    let text = texts::for_people(n, whole);
+    let ascii = text.is_ascii() && header.is_ascii();
+    let encoding = |ascii| if ascii { "7bit" } else { "8bit" };
+    let boundary = boundary(n.id, &[&text, &header]);
     let host = n.hostname;
     let mut out = Lines::default();
     out.line(&format!("Received: by {host} (Ironpost) id {};", n.id));
@@ -107,27 +113,27 @@ pub fn compose(n: &Notification<'_>) -> (Vec<u8>, Body) {
     out.line(&format!("Date: {}", n.now.rfc5322()));
     out.line(&format!("From: MAILER-DAEMON@{host} (Mail Delivery System)"));
     out.line(&format!("To: {}", n.to));
-    out.line(match n.kind {
-        Kind::Bounce => "Subject: Undelivered Mail Returned to Sender",
-        Kind::DoubleBounce => "Subject: Postmaster Copy: Undelivered Mail",
-        Kind::Delay => "Subject: Delayed Mail (still being retried)",
-        Kind::Success => "Subject: Successful Mail Delivery Report",
-    });
+    texts::subject(&mut out, n);
     // RFC 3834 5: nobody's program shall answer this.
     out.line("Auto-Submitted: auto-replied");
     out.line("MIME-Version: 1.0");
     out.line("Content-Type: multipart/report; report-type=delivery-status;");
     out.line(&format!("\tboundary=\"{boundary}\""));
-    out.line(&format!("Content-Transfer-Encoding: {encoding}"));
+    out.line(&format!("Content-Transfer-Encoding: {}", encoding(ascii)));
     out.line(&format!("Message-ID: <{}@{host}>", n.id));
     out.line("");
     out.line("This is a MIME-encapsulated message.");
     out.line("");
     out.line(&format!("--{boundary}"));
     out.line("Content-Description: Notification");
-    out.line("Content-Type: text/plain; charset=us-ascii");
+    if text.is_ascii() {
+        out.line("Content-Type: text/plain; charset=us-ascii");
+    } else {
+        out.line("Content-Type: text/plain; charset=utf-8");
+        out.line("Content-Transfer-Encoding: 8bit");
+    }
     out.line("");
-    report::for_people(&mut out, n, whole);
+    out.raw(&text);
     out.line("");
     out.line(&format!("--{boundary}"));
     out.line("Content-Description: Delivery report");
@@ -147,12 +153,12 @@ pub fn compose(n: &Notification<'_>) -> (Vec<u8>, Body) {
         });
         out.line("Content-Type: text/rfc822-headers");
     }
-    out.line(&format!("Content-Transfer-Encoding: {encoding}"));
+    out.line(&format!("Content-Transfer-Encoding: {}", encoding(header.is_ascii())));
     out.line("");
     out.raw(&header);
     out.line("");
     out.line(&format!("--{boundary}--"));
-    (out.into_bytes(), body)
+    (out.into_bytes(), if ascii { Body::SevenBit } else { Body::EightBitMime })
 }
 
 /// May it be passed on as it is (RFC 5322 2.1.1, 2.3)?
@@ -175,9 +181,11 @@ fn has_header(content: &[u8]) -> bool {
     lines.find(|line| line.is_empty() || !is_field(line)).is_some_and(<[u8]>::is_empty)
 }
 
-/// A boundary that does not occur in `text`. The other parts hold no line that begins with `--` and a queue ID of the future.
-fn boundary(id: QueueId, text: &[u8]) -> String {
-    let occurs = |candidate: &str| text.windows(candidate.len()).any(|window| window == candidate.as_bytes());
+/// A boundary that does not occur in these parts. The other one holds no line that begins with `--`.
+fn boundary(id: QueueId, parts: &[&[u8]]) -> String {
+    let occurs = |candidate: &str| {
+        parts.iter().any(|part| part.windows(candidate.len()).any(|window| window == candidate.as_bytes()))
+    };
     let mut candidate = format!("=_{id}");
     while occurs(&candidate) {
         candidate.push('_');

@@ -1,35 +1,15 @@
 //! What happened, told twice: to people, and to programs (RFC 3464 2).
 
 use super::lines::Lines;
-use super::{Action, Kind, Notification, Report};
+use super::{Action, Notification, Report};
 use common::status::Status;
 
-/// The part that a person reads. `whole`: does the whole message come with it?
-pub(super) fn for_people(out: &mut Lines, n: &Notification<'_>, whole: bool) {
-    out.line(&format!("This is the mail system at {}.", n.hostname));
-    out.line("");
-    let attached = if whole { "It is attached" } else { "Its header is attached" };
-    let text = match n.kind {
-        Kind::Bounce => format!(
-            "Your message could not be delivered to the recipients below, and it will not be tried again. \
-             {attached}, so that you can see which message this is about."
-        ),
-        Kind::DoubleBounce => format!(
-            "A message from the null sender (probably a notification) could not be delivered to the recipients below. \
-             There is nobody else to tell, so it is reported to the postmaster, and then dropped. {attached}."
-        ),
-        Kind::Delay => format!(
-            "Your message has not been delivered to the recipients below yet. You need not send it again: it will be \
-             tried until {}, and you will be told if that does not help. {attached}.",
-            n.retry_until.rfc5322()
-        ),
-        Kind::Success => format!(
-            "You asked to be told when your message reaches the recipients below. This is what became of it. {attached}."
-        ),
-    };
-    out.wrapped("", "", &text);
-    for report in n.reports {
-        out.line("");
+/// The list for people: each recipient with what happened, an empty line between them.
+pub(super) fn recipients(out: &mut Lines, reports: &[Report<'_>]) {
+    for (i, report) in reports.iter().enumerate() {
+        if i > 0 {
+            out.line("");
+        }
         match report.original.filter(|original| *original != report.address) {
             None => out.line(&format!("<{}>", report.address)),
             Some(original) => {
@@ -38,12 +18,6 @@ pub(super) fn for_people(out: &mut Lines, n: &Notification<'_>, whole: bool) {
             }
         }
         explain(out, report);
-    }
-    out.line("");
-    if n.kind == Kind::Bounce {
-        let help = "Check the addresses for typing errors. If they are right and you cannot tell from the words above \
-                    what to do, forward this whole message to the postmaster of your mail system.";
-        out.wrapped("", "", help);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use common::status::EnhancedCode;
+use common::templates::Templates;
 
 fn status(text: &str, remote: Option<&str>, reply: Option<&str>) -> Status {
     let mut status = Status::local(EnhancedCode::new(5, 1, 1), text);
@@ -11,8 +12,19 @@ fn status(text: &str, remote: Option<&str>, reply: Option<&str>) -> Status {
 }
 
 fn with<R>(kind: Kind, reports: &[Report<'_>], original: &[u8], check: impl FnOnce(String, Body) -> R) -> R {
+    with_texts(&Texts::new(Templates::default()).unwrap(), kind, reports, original, check)
+}
+
+fn with_texts<R>(
+    texts: &Texts,
+    kind: Kind,
+    reports: &[Report<'_>],
+    original: &[u8],
+    check: impl FnOnce(String, Body) -> R,
+) -> R {
     let (bytes, body) = compose(&Notification {
         kind,
+        texts,
         hostname: &"mail.example.com".parse().unwrap(),
         to: &"alice@example.com".parse().unwrap(),
         id: QueueId::new(Timestamp(1_795_358_702_123_456), 12),
@@ -187,4 +199,89 @@ fn a_message_comes_back_whole_when_it_can_be_passed_on_as_it_is() {
             assert_eq!(text.contains("It is attached"), whole);
         });
     }
+}
+
+fn texts(file: &str) -> Texts {
+    Texts::new(Templates::parse("texts".as_ref(), file.as_bytes()).unwrap()).unwrap()
+}
+
+#[test]
+fn the_texts_can_be_replaced_one_by_one() {
+    let bob = "bob@example.net".parse().unwrap();
+    let status = status("no such user", None, None);
+    let reports =
+        [Report { address: &bob, original: None, named: None, action: Action::Failed, status: &status }];
+    let texts = texts(&format!(
+        "[failed]\nSubject: {{hostname}} kann nicht zustellen\n\nFür {{sender}}, {{queue_id}} vom {{arrived}}:\n\n{{recipients}}\n\n\
+         {}\n  Ende\n[delayed]\nSubject: late\n\nuntil {{will_retry_until}}\n[postmaster]\nSubject: p\n\nFrom {{sender}}: {{attached}}.\n",
+        "wort ".repeat(20)
+    ));
+    let original = b"Subject: hello\r\n\r\nbody\r\n";
+    with_texts(&texts, Kind::Bounce, &reports, original, |text, body| {
+        assert_eq!(body, Body::EightBitMime);
+        assert!(
+            text.contains("\r\nSubject: mail.example.com kann nicht zustellen\r\nAuto-Submitted:"),
+            "{text}"
+        );
+        assert_eq!(text.matches("Content-Transfer-Encoding: 8bit\r\n").count(), 2, "the whole and the text");
+        assert_eq!(text.matches("Content-Transfer-Encoding: 7bit\r\n").count(), 1, "the original");
+        let expected = format!(
+            "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
+             Für alice@example.com, {} vom\r\n{}:\r\n\r\n<bob@example.net>\r\n    no such user\r\n\r\n\
+             {}\r\n{}\r\n  Ende\r\n\r\n--=_",
+            QueueId::new(Timestamp(1_795_358_000_000_000), 13),
+            Timestamp(1_795_358_000_000_000).rfc5322(),
+            "wort ".repeat(15).trim_end(),
+            "wort ".repeat(5).trim_end(),
+        );
+        // Where the line is wrapped depends on its length alone: compared without that.
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words(&text).contains(&words(&expected)), "{expected}\nis not in\n{text}");
+        assert!(text.lines().all(|line| line.len() <= 78), "{text}");
+    });
+    with_texts(&texts, Kind::Delay, &reports, original, |text, body| {
+        assert_eq!(body, Body::SevenBit);
+        let until = Timestamp(1_795_790_000_000_000).rfc5322();
+        assert!(text.contains(&format!("charset=us-ascii\r\n\r\nuntil {until}\r\n\r\n--=_")), "{text}");
+    });
+    with_texts(&texts, Kind::DoubleBounce, &reports, original, |text, _| {
+        assert!(
+            text.contains("\r\nSubject: p\r\n") && text.contains("\r\nFrom <>: It is attached.\r\n"),
+            "{text}"
+        );
+    });
+    with_texts(&texts, Kind::Success, &reports, original, |text, _| {
+        assert!(text.contains("\r\nSubject: Successful Mail Delivery Report\r\n"), "built-in: {text}");
+    });
+}
+
+#[test]
+fn the_built_in_texts_are_complete_and_use_what_they_may() {
+    let built_in = Templates::parse("templates.txt".as_ref(), include_bytes!("templates.txt")).unwrap();
+    assert_eq!(Texts::new(built_in).unwrap(), Texts::new(Templates::default()).unwrap());
+    for (kind, subject) in [
+        (Kind::Bounce, "Undelivered Mail Returned to Sender"),
+        (Kind::Delay, "Delayed Mail (still being retried)"),
+        (Kind::Success, "Successful Mail Delivery Report"),
+        (Kind::DoubleBounce, "Postmaster Copy: Undelivered Mail"),
+    ] {
+        with(kind, &[], b"Subject: x\r\n\r\n", |text, body| {
+            assert_eq!(body, Body::SevenBit);
+            assert!(text.contains(&format!("\r\nSubject: {subject}\r\nAuto-Submitted: ")), "{text}");
+            assert!(text.contains("\r\nThis is the mail system at mail.example.com.\r\n"), "{text}");
+        });
+    }
+}
+
+#[test]
+fn a_long_subject_is_folded_and_long_lines_are_wrapped() {
+    let texts =
+        texts(&format!("[failed]\nSubject: {0}\n\n{1}\n", "{hostname}".repeat(80), "{sender}".repeat(110)));
+    with_texts(&texts, Kind::Bounce, &[], b"Subject: x\r\n\r\n", |text, _| {
+        let (header, _) = text.split_once("\r\n\r\n").unwrap();
+        let subject = header.split_once("\r\nSubject: ").unwrap().1.split_once("\r\nAuto-").unwrap().0;
+        assert_eq!(subject.replace("\r\n ", ""), "mail.example.com".repeat(80));
+        assert!(text.split("\r\n").all(|line| line.len() <= 900));
+        assert_eq!(text.replace("\r\n", "").matches("alice@example.com").count(), 110 + 1);
+    });
 }

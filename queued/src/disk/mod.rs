@@ -15,6 +15,7 @@ mod submission;
 pub use load::{Loaded, Ready};
 pub use settle::{Settle, Settled};
 
+use crate::bounce::Texts;
 use crate::message::Lifetimes;
 use crate::scheduler::Source;
 use common::address::Domain;
@@ -113,13 +114,15 @@ pub struct Settings {
     pub bounce_size_limit: u64,
     /// Largest local submission, in octets; 0 for no limit.
     pub message_size_limit: u64,
+    /// The words of notifications.
+    pub texts: Texts,
     /// For expansion and routing.
     pub tables: Tables,
 }
 
 impl Settings {
     /// Those of a configuration.
-    pub fn new(config: &Config, tables: Tables) -> Self {
+    pub fn new(config: &Config, tables: Tables, texts: Texts) -> Self {
         Self {
             hostname: config.hostname.clone(),
             mail_name: config.mail_name.clone(),
@@ -130,6 +133,7 @@ impl Settings {
             delay_warning: config.queued.delay_warning.0,
             bounce_size_limit: config.queued.bounce_size_limit.0,
             message_size_limit: config.smtpd.message_size_limit.0,
+            texts,
             tables,
         }
     }

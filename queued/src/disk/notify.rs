@@ -63,6 +63,7 @@ pub(super) fn commit(
     let id = writer.id();
     let (content, body) = compose(&Notification {
         kind,
+        texts: &settings.texts,
         hostname: &settings.hostname,
         to: &to,
         id,

@@ -101,7 +101,11 @@ fn a_stuck_worker_is_ended_by_the_wall_clock_limit_and_its_job_is_retried() {
         std::fs::create_dir_all(spool.directory(queue)).unwrap();
     }
     std::fs::create_dir_all(spool.dispatch_socket().parent().unwrap()).unwrap();
-    let disk = disk::Settings::new(&config, Tables::load(&config).unwrap());
+    let disk = disk::Settings::new(
+        &config,
+        Tables::load(&config).unwrap(),
+        crate::bounce::Texts::load(&config).unwrap(),
+    );
     let disk = Arc::new(Disk::open(spool.clone(), disk).unwrap());
     let (events, receiver) = channel();
     let report = events.clone();

@@ -7,6 +7,7 @@ use common::config::Config;
 use common::status::{EnhancedCode, Status};
 use common::tables::Tables;
 use common::time::Timestamp;
+use queued::bounce::Texts;
 use queued::disk::{Disk, Done, Loaded, Picked, Ready, Settings, Settle, Settled, Task};
 use queued::scheduler::Source;
 use spool::control::Verb;
@@ -93,7 +94,7 @@ impl Keeper {
             None => Spool::new(&config.spool_directory),
         };
         let tables = Tables::load(&config).unwrap();
-        let disk = Disk::open(spool, Settings::new(&config, tables)).unwrap();
+        let disk = Disk::open(spool, Settings::new(&config, tables, Texts::load(&config).unwrap())).unwrap();
         let recorder = recorder.cloned();
         Self { disk, recorder, first_attempt: false, as_they_come: false, came_out: CameOut::default() }
     }

@@ -5,6 +5,7 @@ use common::destination::Transport;
 use common::time::Timestamp;
 use nix::sys::signal::Signal;
 use spool::dispatch::{FromWorker, ToWorker, VERSION};
+use spool::envelope::Body;
 use spool::layout::Queue;
 use spool::queue_file::QueueFile;
 use std::collections::HashMap;
@@ -302,6 +303,39 @@ fn sighup_reads_the_configuration_anew_and_a_broken_one_changes_nothing() {
     agent.answer(&given, "5.0.0", "no");
     system.wait_log(&["/cleanup[", "@new.here.example>"]);
     assert_eq!(system.stop(), 0);
+}
+
+#[test]
+fn texts_of_notifications_can_be_replaced_and_a_broken_file_replaces_nothing() {
+    let mut system = System::prepared("[queued]\nnotification_templates = \"texts\"");
+    let path = system.folder().join("texts");
+    let text = "[failed]\nSubject: Pech\n\nFür {sender}:\n{recipients}\n";
+    fs::write(&path, text).unwrap();
+    system.run();
+    let agent = system.worker(Transport::Smtp, 10);
+    fs::write(&path, text.replace("{sender}", "{sendr}")).unwrap();
+    system.signal(Signal::SIGHUP);
+    let place = format!("{}:4: {{sendr}} is not known", path.display());
+    system.wait_log(&["configuration not read anew, the old one stays in force", &place]);
+    let bounced = || {
+        system.accept("who@back.example", &["bob@far.example"]);
+        agent_fails(&agent, &agent.job());
+        let bounce = agent.job();
+        agent.answer(&bounce, "2.0.0", "ok");
+        (bounce.job.body, String::from_utf8(bounce.content).unwrap())
+    };
+    let (body, content) = bounced();
+    assert_eq!(body, Body::EightBitMime);
+    assert!(content.contains("\r\nSubject: Pech\r\n"), "{content}");
+    assert!(content.contains("\r\nFür who@back.example:\r\n<bob@far.example>\r\n"), "{content}");
+    fs::write(&path, text.replace("Pech", "Schade")).unwrap();
+    system.signal(Signal::SIGHUP);
+    system.wait_log(&["configuration read anew"]);
+    assert!(bounced().1.contains("\r\nSubject: Schade\r\n"));
+    assert_eq!(system.stop(), 0);
+    fs::write(&path, text.replace("Subject: Pech", "")).unwrap();
+    assert_eq!(system.second().output().unwrap().status.code(), Some(78));
+    system.wait_log(&["/qmgr[", &format!("{}:2: wanted \"Subject: TEXT\"", path.display())]);
 }
 
 /// The file is gone while its message is out: nothing can be done for it, and nothing else suffers.
