@@ -231,9 +231,23 @@ impl Ironpost {
         output.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Waits until the queue is empty.
+    /// Waits until the queue is empty. Looked at twice: one listing may miss a file that moves from `deferred/` to `active/` meanwhile.
     pub fn wait_empty(&self) {
-        self.log.wait_until("an empty queue", || self.files_in_spool().is_empty().then_some(()));
+        self.log.wait_until("an empty queue", || {
+            (self.files_in_spool().is_empty() && self.files_in_spool().is_empty()).then_some(())
+        });
+    }
+
+    /// Waits until a message was tried and waits for its next attempt, and gives its file: the log line comes before the file
+    /// has moved to `deferred/`.
+    pub fn wait_deferred(&self, id: &str) -> PathBuf {
+        self.log
+            .wait("a deferral", |line| (line.contains(id) && line.contains("status=deferred")).then_some(()));
+        let waits = |file: &PathBuf| {
+            let path = file.to_string_lossy();
+            path.contains("/deferred/") && path.contains(id)
+        };
+        self.log.wait_until("the file in deferred/", || self.files_in_spool().into_iter().find(waits))
     }
 
     /// All queue files, in whatever queue.

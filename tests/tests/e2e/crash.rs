@@ -232,9 +232,7 @@ fn queue_file_that_cannot_be_read_stops_nothing_else() {
     let ids: Vec<_> =
         (0..6).map(|_| ironpost.send("alice@example.test", &["box@remote.test"], &short("x"))).collect();
     for id in &ids {
-        ironpost
-            .log
-            .wait("a deferral", |line| (line.contains(id) && line.contains("status=deferred")).then_some(()));
+        ironpost.wait_deferred(id);
     }
     ironpost.stop();
     let files = ironpost.files_in_spool();
@@ -281,9 +279,7 @@ fn damaged_content_is_not_delivered() {
     let mut ironpost = Setup::new().relay_to((address, port).into()).quick_retries().start();
     let id =
         ironpost.send("alice@example.test", &["box@remote.test"], b"Subject: x\r\n\r\nPay 100 to Bob.\r\n");
-    ironpost
-        .log
-        .wait("a deferral", |line| (line.contains(&id) && line.contains("status=deferred")).then_some(()));
+    ironpost.wait_deferred(&id);
     ironpost.stop();
     let file = &ironpost.files_in_spool()[0];
     let mut bytes = std::fs::read(file).unwrap();

@@ -66,9 +66,7 @@ fn with_a_waiting_message() -> (Ironpost, String) {
     let ironpost = Setup::new().relay_to((address, free_port(address)).into()).start();
     let id =
         ironpost.send("alice@example.test", &["u@remote.test"], b"Subject: secret\r\n\r\nsecret words\r\n");
-    ironpost
-        .log
-        .wait("a deferral", |line| (line.contains(&id) && line.contains("status=deferred")).then_some(()));
+    ironpost.wait_deferred(&id);
     (ironpost, id)
 }
 

@@ -17,14 +17,8 @@ fn with_a_dead_end() -> (Ironpost, std::net::SocketAddr) {
 
 fn defer(ironpost: &Ironpost, from: &str, to: &[&str], content: &[u8]) -> String {
     let id = ironpost.send(from, to, content);
-    wait_deferred(ironpost, &id);
+    ironpost.wait_deferred(&id);
     id
-}
-
-fn wait_deferred(ironpost: &Ironpost, id: &str) {
-    ironpost
-        .log
-        .wait("a deferral", |line| (line.contains(id) && line.contains("status=deferred")).then_some(()));
 }
 
 #[test]

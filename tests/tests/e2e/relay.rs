@@ -228,9 +228,7 @@ fn without_any_name_server_mail_waits() {
     let nowhere = SocketAddr::from((own_address(), 9));
     let ironpost = Setup::new().dns(nowhere, 25).quick_retries().start();
     let id = ironpost.send("alice@example.test", &["u@relay.test"], &short("x"));
-    ironpost
-        .log
-        .wait("a deferral", |line| (line.contains(&id) && line.contains("status=deferred")).then_some(()));
+    ironpost.wait_deferred(&id);
     assert!(ironpost.mail("alice").is_empty());
 }
 
@@ -269,9 +267,7 @@ fn backup_mx_relays_only_to_better_hosts() {
         .serve();
     let ironpost = ironpost_with(&dns, hosts[0].port());
     let id = ironpost.send("alice@example.test", &["u@backed.test"], &short("x"));
-    ironpost
-        .log
-        .wait("a deferral", |line| (line.contains(&id) && line.contains("status=deferred")).then_some(()));
+    ironpost.wait_deferred(&id);
     assert_eq!(hosts[0].connections(), 0);
 }
 
