@@ -174,6 +174,7 @@ impl Connection {
 
     async fn find(&mut self, question: Question) -> io::Result<Answer> {
         Ok(match question {
+            Question::Connect { .. } | Question::Hello { .. } | Question::Data { .. } => Answer::Yes,
             Question::Sender { size, .. } => self.rules.sender(size, self.shared.store.free()),
             Question::Recipient { recipient, bare_postmaster } => {
                 let client = self.session.client().ip;

@@ -96,7 +96,10 @@ impl Server {
     fn find(&mut self, question: &Question) -> Answer {
         let refused = |code, enhanced| Answer::Refused(Reply::fixed(code, enhanced, "not here"));
         match question {
-            Question::Sender { .. } => Answer::Yes,
+            Question::Connect { .. }
+            | Question::Hello { .. }
+            | Question::Sender { .. }
+            | Question::Data { .. } => Answer::Yes,
             Question::Recipient { recipient, .. } => match recipient.local_part().as_str() {
                 "no" => refused(550, (5, 1, 1)),
                 "later" => refused(450, (4, 2, 0)),

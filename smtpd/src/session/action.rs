@@ -91,6 +91,17 @@ pub struct Token(pub(super) u32);
 /// What the session cannot know by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
+    /// A client is there, or has become another one: may it come? Asked before the greeting. Answer:
+    /// [`Answer::Yes`] or [`Answer::Refused`], which ends the session.
+    Connect {
+        /// As in [`super::Session::client`].
+        client: Client,
+    },
+    /// HELO or EHLO: is this name taken? Answer: [`Answer::Yes`] or [`Answer::Refused`].
+    Hello {
+        /// The argument; see [`Hello::name`].
+        name: String,
+    },
     /// MAIL: is there room for a message of this size? Answer: [`Answer::Yes`] or [`Answer::Refused`].
     Sender {
         /// The reverse-path.
@@ -105,6 +116,12 @@ pub enum Question {
         recipient: Address,
         /// Was it `<postmaster>`, which is always taken (RFC 5321 4.5.1)?
         bare_postmaster: bool,
+    },
+    /// DATA, or the first piece of content: may it come? Answer: [`Answer::Yes`] or [`Answer::Refused`], after
+    /// which the transaction is as it was.
+    Data {
+        /// How many recipients were accepted.
+        recipients: usize,
     },
     /// End of data: all content has been handed out. Make the message durable. Answer: [`Answer::Queued`] or
     /// [`Answer::Refused`]; nothing of a refused message may remain.

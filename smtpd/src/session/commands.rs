@@ -68,11 +68,11 @@ impl Session {
             return Err(reply::NOT_IMPLEMENTED);
         };
         match command? {
-            Command::Helo(name) => Ok(self.hello(name, false)),
-            Command::Ehlo(name) => Ok(self.hello(name, true)),
+            Command::Helo(name) => Ok(self.ask_hello(Hello { name, extended: false })),
+            Command::Ehlo(name) => Ok(self.ask_hello(Hello { name, extended: true })),
             Command::Mail { sender, size, body, dsn } => self.mail(sender, size, body, dsn),
             Command::Rcpt { recipient, bare_postmaster, dsn } => self.rcpt(recipient, bare_postmaster, dsn),
-            Command::Data => Ok(self.data()),
+            Command::Data => self.data(),
             Command::Rset => {
                 self.phase = Phase::Idle;
                 Ok(Done::Reply(reply::OK))
@@ -103,13 +103,61 @@ impl Session {
         }
     }
 
-    /// RFC 5321 4.1.4: a greeting in the middle of a transaction ends it.
-    fn hello(&mut self, name: String, extended: bool) -> Done {
+    /// Before the greeting: may this client come?
+    pub(super) fn connect(&mut self) {
+        self.ask(Asked::Connect, Question::Connect { client: self.client.clone() });
+    }
+
+    fn connect_answered(&mut self, answer: Answer) {
         self.phase = Phase::Idle;
-        self.hello = Some(Arc::new(Hello { name, extended }));
+        match answer {
+            Answer::Refused(reply) => {
+                self.log_reject("CONNECT", &reply, None, None);
+                self.close(reply);
+            }
+            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) => {
+                self.say(reply::greeting(&self.settings.hostname));
+                self.actions.push_back(Action::Flush);
+            }
+        }
+    }
+
+    /// What was before stays until the answer is there: a transaction, too.
+    fn ask_hello(&mut self, hello: Hello) -> Done {
+        let question = Question::Hello { name: hello.name.clone() };
+        let before = std::mem::replace(&mut self.phase, Phase::Idle);
+        let transaction = match before {
+            Phase::Open(transaction) => Some(transaction),
+            _ => None,
+        };
+        self.ask(Asked::Hello(hello, transaction), question);
+        Done::Silent
+    }
+
+    fn hello_answered(&mut self, hello: Hello, before: Option<Box<Transaction>>, answer: Answer) {
+        match answer {
+            Answer::Refused(reply) => {
+                self.phase = before.map_or(Phase::Idle, Phase::Open);
+                let verb = if hello.extended { "EHLO" } else { "HELO" };
+                self.log_reject(verb, &reply, None, None);
+                self.refuse_by_class(reply);
+            }
+            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) => {
+                let reply = self.hello(hello);
+                self.accept(reply);
+            }
+        }
+        self.actions.push_back(Action::Flush);
+    }
+
+    /// RFC 5321 4.1.4: a greeting in the middle of a transaction ends it.
+    fn hello(&mut self, hello: Hello) -> Reply {
+        self.phase = Phase::Idle;
+        let extended = hello.extended;
+        self.hello = Some(Arc::new(hello));
         let hostname = &self.settings.hostname;
         if !extended {
-            return Done::Reply(Reply::plain(250, hostname.to_string().into()));
+            return Reply::plain(250, hostname.to_string().into());
         }
         // RFC 1870 4: SIZE alone says that there is no limit.
         let size = match self.settings.message_size_limit {
@@ -117,7 +165,7 @@ impl Session {
             limit => format!("SIZE {limit}"),
         };
         let offer = format!("{hostname}\nPIPELINING\n{size}\n8BITMIME\nENHANCEDSTATUSCODES\nDSN\nHELP");
-        Done::Reply(Reply::plain(250, offer.into()))
+        Reply::plain(250, offer.into())
     }
 
     fn mail(
@@ -158,11 +206,34 @@ impl Session {
         Ok(Done::Silent)
     }
 
-    fn data(&mut self) -> Done {
+    fn data(&mut self) -> Result<Done, Reply> {
         let Phase::Open(transaction) = std::mem::replace(&mut self.phase, Phase::Idle) else {
-            return Done::Reply(reply::NEED_RCPT);
+            return Err(reply::NEED_RCPT);
         };
-        let Transaction { sender, body, dsn, recipients, .. } = *transaction;
+        let question = Question::Data { recipients: transaction.recipients.len() };
+        self.ask(Asked::Data(transaction), question);
+        Ok(Done::Silent)
+    }
+
+    fn data_answered(&mut self, transaction: Box<Transaction>, answer: Answer) {
+        match answer {
+            Answer::Refused(reply) => {
+                let sender = transaction.sender.to_string();
+                let recipient = match transaction.recipients.as_slice() {
+                    [only] => Some(only.original().to_string()),
+                    _ => None,
+                };
+                self.phase = Phase::Open(transaction);
+                self.log_reject("DATA", &reply, Some(sender), recipient);
+                self.refuse_by_class(reply);
+            }
+            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) => self.begin_content(*transaction),
+        }
+        self.actions.push_back(Action::Flush);
+    }
+
+    fn begin_content(&mut self, transaction: Transaction) {
+        let Transaction { sender, body, dsn, recipients, .. } = transaction;
         let hello = self.hello.clone().unwrap_or_else(|| {
             // MAIL is refused before HELO, so there is one.
             Arc::new(Hello { name: String::new(), extended: false })
@@ -184,12 +255,14 @@ impl Session {
             hello,
         })));
         self.say(reply::START_CONTENT);
-        Done::Silent
     }
 
     /// Goes on after a question.
     pub(super) fn answered(&mut self, asked: Asked, answer: Answer) {
         match asked {
+            Asked::Connect => self.connect_answered(answer),
+            Asked::Hello(hello, before) => self.hello_answered(hello, before, answer),
+            Asked::Data(transaction) => self.data_answered(transaction, answer),
             Asked::Sender(transaction) => self.sender_answered(transaction, answer),
             Asked::Recipient(transaction, recipient) => {
                 self.recipient_answered(transaction, recipient, answer);

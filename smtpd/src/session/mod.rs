@@ -69,8 +69,11 @@ enum Phase {
 /// What the session waits to be told.
 #[derive(Debug)]
 enum Asked {
+    Connect,
+    Hello(Hello, Option<Box<Transaction>>),
     Sender(Box<Transaction>),
     Recipient(Box<Transaction>, spool::envelope::Recipient),
+    Data(Box<Transaction>),
     Commit(Box<Content>),
 }
 
@@ -106,7 +109,7 @@ pub struct Taken<'a> {
 
 // Inputs.
 impl Session {
-    /// A new connection; the greeting is its first action. Clock values here and below only need to agree
+    /// A new connection; [`Question::Connect`] is its first action that waits for an answer. Clock values here and below only need to agree
     /// with each other, and should not jump when the wall clock is set.
     pub fn new(settings: Arc<Settings>, client: Client, now: Timestamp) -> Self {
         let mut session = Self {
@@ -122,9 +125,8 @@ impl Session {
             deadline: None,
         };
         session.info(format!("connect from {}", session.client));
-        session.say(reply::greeting(&session.settings.hostname));
-        session.actions.push_back(Action::Flush);
         session.progress(now);
+        session.connect();
         session
     }
 

@@ -3,7 +3,7 @@
 //! | line | means |
 //! | --- | --- |
 //! | `# …` | what the rule is |
-//! | `! key value` | the host: `size`, `recipients`, `free`, `commit`, `trusted`, `normalize` |
+//! | `! key value` | the host: `size`, `recipients`, `free`, `commit`, `trusted`, `normalize`, `refuses` |
 //! | `C: …`, `C*20: …` | the client sends a line; lines in a row are one packet (`\r \n \0 \t \\ \xHH` are escapes) |
 //! | `R: …` | the same without CRLF at its end |
 //! | `S: …`, `S*20: …` | exactly this comes back |
@@ -147,6 +147,10 @@ fn set(host: &mut Host, setting: &str) {
         "recipients" => host.settings.recipient_limit = value.parse().unwrap(),
         "free" => host.free = value.parse().unwrap(),
         "trusted" => host.trusted = true,
+        "refuses" => {
+            let stages = ["connect", "hello", "data"];
+            host.refuses = stages.into_iter().find(|stage| *stage == value).unwrap();
+        }
         "normalize" => host.settings.bare_newlines = BareNewlines::Normalize,
         "commit" if value == "full" => host.commit = Commit::Full,
         "commit" if value == "fails" => host.commit = Commit::Fails,

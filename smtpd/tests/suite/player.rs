@@ -5,7 +5,7 @@ use common::address::{Address, Domain};
 use common::config::BareNewlines;
 use common::time::Timestamp;
 use smtpd::policy::{self, Standing};
-use smtpd::session::reply::{NO_SPACE, WRITE_ERROR};
+use smtpd::session::reply::{NO_SPACE, Reply, WRITE_ERROR};
 use smtpd::session::{Action, Answer, Client, MessageStart, Question, Session, Settings};
 use spool::id::QueueId;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub struct Host {
     pub free: u64,
     /// What commits come to.
     pub commit: Commit,
+    /// What policy refuses: `connect`, `hello` or `data`.
+    pub refuses: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +41,11 @@ impl Default for Host {
             idle_timeout: Duration::from_secs(300),
             bare_newlines: BareNewlines::Reject,
         };
-        Self { settings, trusted: false, free: u64::MAX, commit: Commit::Works }
+        Self { settings, trusted: false, free: u64::MAX, commit: Commit::Works, refuses: "" }
     }
 }
+
+const DENIED: Reply = Reply::fixed(554, (5, 7, 1), "Access denied");
 
 pub fn domain(text: &str) -> Domain {
     text.parse().unwrap()
@@ -130,8 +134,15 @@ impl Player {
         }
     }
 
+    fn policy(&self, stage: &str) -> Answer {
+        if stage == self.host.refuses { Answer::Refused(DENIED) } else { Answer::Yes }
+    }
+
     fn answer(&mut self, question: Question) -> Answer {
         match question {
+            Question::Connect { .. } => self.policy("connect"),
+            Question::Hello { .. } => self.policy("hello"),
+            Question::Data { .. } => self.policy("data"),
             Question::Sender { size, .. } => {
                 policy::room(size, Some(self.host.free)).map_or_else(Answer::Refused, |()| Answer::Yes)
             }
