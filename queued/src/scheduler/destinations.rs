@@ -9,6 +9,7 @@
 //! pause n     min(60 s, 9/10 first_retry) × 2ⁿ, at most 9/10 max_retry; n counts the pauses since the last success
 //! probe       when the pause is over one job goes out; a few more may wait for its answer, the others are suspended.
 //!             Reached: open, and the window starts anew. Not reached: the next pause.
+//! silent      a lane that keeps what it has in hand without an answer for ten seconds, while more waits
 //! doubtful    a lane whose last answer was a failure; all doubtful lanes of a transport together get at most half of its workers' places
 //! ```
 //!
@@ -25,7 +26,7 @@ use common::time::Timestamp;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-pub use super::lane::{Lane, Throttle};
+pub use super::lane::{Lane, SILENCE, Throttle};
 
 /// Most idle lanes that are remembered for their failures; beyond that, those whose memory ends first are forgotten.
 pub const MAX_IDLE: usize = 20_000;
@@ -48,6 +49,28 @@ impl Pauses {
     /// Pause number `n`, from 0.
     pub fn pause(&self, n: u32) -> Duration {
         self.first.saturating_mul(1u32.checked_shl(n).unwrap_or(u32::MAX)).min(self.longest)
+    }
+}
+
+/// How many jobs a lane may keep in memory while others want the room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// A lane whose next job has waited for `patience`.
+    pub slow: usize,
+    /// A lane that has not answered anything for [`SILENCE`].
+    pub silent: usize,
+    /// See `slow`.
+    pub patience: Duration,
+}
+
+impl Room {
+    /// `None`: as many as there are.
+    fn of(&self, lane: &LaneState, now: Timestamp) -> Option<usize> {
+        if lane.is_silent(now) {
+            return Some(self.silent);
+        }
+        let slow = lane.waits_since().is_some_and(|since| now.since(since) >= self.patience);
+        slow.then_some(self.slow)
     }
 }
 
@@ -119,9 +142,10 @@ impl Destinations {
         self.lanes.get(&number).map_or(1, |state| state.limit.recipients)
     }
 
-    /// Jobs of this lane that wait, and since when the next of them does.
-    pub fn backlog(&self, number: u64) -> (usize, Option<Timestamp>) {
-        self.lanes.get(&number).map_or((0, None), |state| (state.queued(), state.waits_since()))
+    /// Has this lane all the jobs that it may have in memory?
+    pub fn is_crowded(&self, number: u64, room: Room, now: Timestamp) -> bool {
+        let lane = self.lanes.get(&number);
+        lane.is_some_and(|lane| room.of(lane, now).is_some_and(|most| lane.queued() >= most))
     }
 
     /// Why the lane takes no more jobs, when it does not, and until when.
@@ -184,6 +208,9 @@ impl Destinations {
                     self.count(number, |state| {
                         taken = state.pop(wanted);
                         if taken.is_some() {
+                            if state.in_hand == 0 {
+                                state.heard = now;
+                            }
                             state.in_hand += 1;
                             state.pace = state.limit.next_pace(state.pace, now);
                         }
@@ -217,6 +244,9 @@ impl Destinations {
                 // It goes to the other ring.
                 state.in_ring = false;
                 state.entry = state.entry.wrapping_add(1);
+            }
+            if failure.is_none() {
+                state.heard = now;
             }
             match failure {
                 None if state.health == Health::Open => {
@@ -267,20 +297,12 @@ impl Destinations {
         jobs
     }
 
-    /// The lane with most jobs, when it has more than `most` and its next one has waited for `patience`: gives the youngest of them.
-    pub fn relieve(
-        &mut self,
-        most: usize,
-        patience: Duration,
-        now: Timestamp,
-        wanted: &dyn Fn(JobId) -> bool,
-    ) -> Vec<JobId> {
-        let crowded = self.lanes.iter().filter(|(_, state)| {
-            state.queued() > most && state.waits_since().is_some_and(|since| now.since(since) >= patience)
+    /// Of the lanes that have more jobs than they may the one with most: gives the youngest of them.
+    pub fn relieve(&mut self, room: Room, now: Timestamp, wanted: &dyn Fn(JobId) -> bool) -> Vec<JobId> {
+        let crowded = self.lanes.iter().filter_map(|(number, lane)| {
+            room.of(lane, now).filter(|most| lane.queued() > *most).map(|most| (lane.queued(), *number, most))
         });
-        let Some((&number, _)) = crowded.max_by_key(|(number, state)| (state.queued(), **number)) else {
-            return Vec::new();
-        };
+        let Some((_, number, most)) = crowded.max() else { return Vec::new() };
         let jobs = self.lanes.get_mut(&number).map(|state| state.trim(most, wanted)).unwrap_or_default();
         self.changed(number, now);
         jobs

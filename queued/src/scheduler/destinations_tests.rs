@@ -242,12 +242,27 @@ fn a_nexthop_has_its_own_limits_also_after_a_change() {
 #[test]
 fn a_crowded_lane_is_relieved_when_it_is_slow() {
     let (mut all, number) = filled(20, 100);
-    let patience = Duration::from_secs(300);
-    assert!(all.relieve(50, patience, at(299), &|_| true).is_empty(), "not slow yet");
-    assert!(all.relieve(100, patience, at(300), &|_| true).is_empty(), "not crowded");
+    let room = |slow| Room { slow, silent: 10, patience: Duration::from_secs(300) };
+    assert!(all.relieve(room(50), at(299), &|_| true).is_empty(), "not slow yet");
+    assert!(all.relieve(room(100), at(300), &|_| true).is_empty(), "not crowded");
     // One of the young ones was withdrawn before.
     all.withdraw(number, at(1));
-    let mut out = all.relieve(50, patience, at(300), &|job| job != 100);
+    let mut out = all.relieve(room(50), at(300), &|job| job != 100);
     out.sort_unstable();
-    assert_eq!((out, all.backlog(number)), ((51..100).collect(), (50, Some(at(0)))));
+    assert_eq!(out, (51..100).collect::<Vec<_>>());
+    assert!(all.is_crowded(number, room(50), at(300)) && !all.is_crowded(number, room(51), at(300)));
+}
+
+#[test]
+fn a_silent_lane_is_relieved_soon_and_of_more() {
+    let (mut all, number) = filled(20, 100);
+    let room = Room { slow: 50, silent: 10, patience: Duration::from_secs(300) };
+    assert!(all.relieve(room, at(60), &|_| true).is_empty(), "nothing was asked of it, so it is not silent");
+    assert_eq!(take(&mut all).len(), 5);
+    // An answer breaks the silence, a failure to reach it does not.
+    assert!(all.answered(number, None, at(8)).is_empty());
+    assert!(all.answered(number, refused(), at(17)).is_empty());
+    assert!(all.relieve(room, at(17), &|_| true).is_empty());
+    assert_eq!(all.relieve(room, at(18), &|_| true).len(), 100 - 5 - 10);
+    assert!(all.is_crowded(number, room, at(18)) && !all.is_crowded(number, room, at(17)));
 }

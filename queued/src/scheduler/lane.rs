@@ -12,6 +12,10 @@ use common::destination::Destination;
 use common::status::Status;
 use common::time::Timestamp;
 use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How long a destination may be working on what it has without an answer before it counts as silent.
+pub const SILENCE: Duration = Duration::from_secs(10);
 
 /// What shares a window.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,6 +67,8 @@ pub(super) struct LaneState {
     pub(super) doubtful: bool,
     /// When the next transaction may begin, by the rate.
     pub(super) pace: Timestamp,
+    /// Of a lane with jobs in hand: when it was last reached, or when the first of them went out.
+    pub(super) heard: Timestamp,
     pub(super) timer: Option<Timestamp>,
     pub(super) in_ring: bool,
     /// Which of its entries in the rings counts.
@@ -85,6 +91,7 @@ impl LaneState {
             pauses: 0,
             doubtful: false,
             pace: Timestamp::default(),
+            heard: Timestamp::default(),
             timer: None,
             in_ring: false,
             entry: 0,
@@ -177,6 +184,12 @@ impl LaneState {
         out
     }
 
+    /// Does its destination keep all it has in hand without a word, while others wait?
+    pub(super) fn is_silent(&self, now: Timestamp) -> bool {
+        let waits = self.waits_since().is_some_and(|since| now.since(since) >= SILENCE);
+        waits && self.in_hand > 0 && now.since(self.heard) >= SILENCE
+    }
+
     /// Since when the job whose turn comes next has waited.
     pub(super) fn waits_since(&self) -> Option<Timestamp> {
         [self.new.front(), self.late.front()].into_iter().flatten().map(|turn| turn.since).min()
@@ -187,7 +200,6 @@ impl LaneState {
 mod tests {
     use super::*;
     use common::destination::{Nexthop, Transport};
-    use std::time::Duration;
 
     fn lane() -> LaneState {
         let destination = Destination { transport: Transport::Smtp, nexthop: Nexthop::Here };

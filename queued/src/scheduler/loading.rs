@@ -5,12 +5,14 @@
 //! turns        new and deferred mail are loaded in turn while both wait
 //! recipients   half of `recipient_limit` for messages of up to LARGE recipients, half for larger ones: one that finds no room in its half goes
 //!              back to the disk at once and comes again when there is, so that mailings do not keep small messages out
-//! slow lanes   when memory is full and something waits for it: the lane with most jobs, if it has more than a quarter of the places and its
-//!              next job has waited for first_retry, gives its youngest back to the disk until it has a quarter; it takes no more until it is quicker
+//! slow lanes   when memory is full and something waits for it: a lane with more than a quarter of the places whose next job has waited for first_retry
+//!              gives its youngest back to the disk until it has a quarter, one that is silent (a host that hangs) until it has a sixteenth; it takes
+//!              no more until it is quicker
 //! ```
 //!
 //! What finds no room lies where it is, in `incoming/` or `deferred/`, and costs an index entry.
 
+use super::destinations::Room;
 use super::jobs::{crowded, no_worker, suspended};
 use super::{Action, Active, Facts, Job, LAST_CHANCE, MAX_LOADING, Scheduler, Share, Source};
 use common::time::Timestamp;
@@ -23,7 +25,7 @@ use std::time::Duration;
 pub const LARGE: usize = 1000;
 
 /// How often a full memory is looked at.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(2);
 
 /// What is in memory, and what wants to come in.
 #[derive(Debug, Default)]
@@ -131,7 +133,7 @@ impl Scheduler {
         self.memory.loading = self.memory.loading.saturating_sub(1);
         active.facts = Some(facts);
         let late = matches!(active.source, Source::Deferred(_));
-        let (quarter, patience) = (self.quarter(), self.settings.backoff.first_retry);
+        let room = self.room_for_a_lane();
         let Some(active) = self.active.get_mut(&id) else { return true };
         for Share { lane, recipients } in shares {
             let transport = lane.destination.transport;
@@ -149,8 +151,7 @@ impl Scheduler {
                 self.actions.push_back(Action::Suspend { id, recipients, reason });
                 continue;
             }
-            let (queued, since) = self.destinations.backlog(number);
-            if queued >= quarter && since.is_some_and(|since| now.since(since) >= patience) {
+            if self.destinations.is_crowded(number, room, now) {
                 self.actions.push_back(Action::Suspend { id, recipients, reason: crowded() });
                 continue;
             }
@@ -225,10 +226,10 @@ impl Scheduler {
             return;
         }
         self.memory.look = now.after(LOOK);
-        let (quarter, patience) = (self.quarter(), self.settings.backoff.first_retry);
+        let room = self.room_for_a_lane();
         let jobs = &self.jobs;
         let wanted = |job| jobs.contains_key(&job);
-        for job in self.destinations.relieve(quarter, patience, now, &wanted) {
+        for job in self.destinations.relieve(room, now, &wanted) {
             self.suspend(job, crowded());
         }
     }
@@ -237,8 +238,13 @@ impl Scheduler {
         if self.room_for_deferred() { self.waiting.pop_due(now) } else { None }
     }
 
-    fn quarter(&self) -> usize {
-        (self.settings.active_limit / 4).max(1)
+    fn room_for_a_lane(&self) -> Room {
+        let places = self.settings.active_limit;
+        Room {
+            slow: (places / 4).max(1),
+            silent: (places / 16).max(1),
+            patience: self.settings.backoff.first_retry,
+        }
     }
 
     fn room_for_recipients(&self) -> bool {
