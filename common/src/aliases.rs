@@ -6,6 +6,7 @@
 use crate::address::{Address, AddressError, LocalPart};
 use crate::table::{TableError, logical_lines};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::path::Path;
 
 /// One thing that an alias stands for.
@@ -24,12 +25,17 @@ pub type Entry = Result<Vec<Target>, String>;
 
 /// All aliases, by name in lower case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Aliases(HashMap<String, Entry>);
+pub struct Aliases {
+    map: HashMap<String, Entry>,
+    /// Names that are there again, with their places.
+    again: Vec<String>,
+}
 
 impl Aliases {
     /// Reads a file's text. Lines that are no aliases at all are errors.
     pub fn parse(path: &Path, text: &str) -> Result<Self, TableError> {
         let mut map = HashMap::new();
+        let mut again = Vec::new();
         for (number, line) in logical_lines(text) {
             let wrong = |what: &str| TableError::at(path, number, what);
             let (name, value) = split_name(&line).ok_or_else(|| wrong("wanted NAME: ADDRESS, …"))?;
@@ -45,21 +51,28 @@ impl Aliases {
                 }
                 Err(Problem::Bad(text, error)) => return Err(wrong(&format!("{text:?}: {error}"))),
             };
-            if map.insert(name.to_lowercase(), entry).is_some() {
-                return Err(wrong(&format!("alias {name:?} is there twice")));
+            match map.entry(name.to_lowercase()) {
+                Slot::Vacant(slot) => drop(slot.insert(entry)),
+                Slot::Occupied(_) => again
+                    .push(wrong(&format!("alias {name:?} is there twice: this line is ignored")).to_string()),
             }
         }
-        Ok(Self(map))
+        Ok(Self { map, again })
     }
 
     /// The entry of a name, which must be in lower case.
     pub fn get(&self, name: &str) -> Option<&Entry> {
-        self.0.get(name)
+        self.map.get(name)
+    }
+
+    /// Lines that say again what an alias stands for. The first one counts, as with Postfix.
+    pub fn ignored(&self) -> impl Iterator<Item = &str> {
+        self.again.iter().map(String::as_str)
     }
 
     /// Why some aliases cannot be used.
     pub fn problems(&self) -> impl Iterator<Item = &str> {
-        self.0.values().filter_map(|entry| entry.as_ref().err().map(String::as_str))
+        self.map.values().filter_map(|entry| entry.as_ref().err().map(String::as_str))
     }
 }
 
@@ -165,12 +178,22 @@ mod tests {
     }
 
     #[test]
+    fn of_two_lines_for_a_name_the_first_counts() {
+        let aliases = parse("a: b\nA: c\n").unwrap();
+        assert_eq!(aliases.get("a").unwrap().as_ref().unwrap(), &vec![Target::Name("b".parse().unwrap())]);
+        let ignored: Vec<_> = aliases.ignored().collect();
+        assert!(
+            matches!(ignored[..], [line] if line.starts_with("aliases:2: alias \"A\" is there twice")),
+            "{ignored:?}"
+        );
+    }
+
+    #[test]
     fn lines_that_are_no_aliases_are_errors() {
         for (text, says) in [
             ("a b\n", "aliases:1: wanted NAME"),
             ("x: y\na:\n", "aliases:2: alias \"a\" stands for nothing"),
             ("a: b@\n", "aliases:1: \"b@\": empty address"),
-            ("a: b\nA: c\n", "aliases:2: alias \"A\" is there twice"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.starts_with(says), "{error}");

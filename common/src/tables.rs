@@ -112,6 +112,9 @@ fn read(config: &Config) -> Result<Router, TableError> {
     for problem in aliases.problems() {
         crate::warn!("{problem}: its mail waits");
     }
+    for line in aliases.ignored() {
+        crate::warn!("{line}");
+    }
     let users = match &config.local.users {
         config::Users::System => Users::System,
         config::Users::File(path) => Users::parse(path, &text(path).map_err(|e| unreadable(path, &e))?)?,

@@ -75,13 +75,6 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
         let _ = on_signal.send(Event::Signal(signal));
     })
     .map_err(Failure::io)?;
-    let listen = |path: &Path, mode| {
-        PacketListener::bind(path, mode).map_err(|e| {
-            Failure::io(io::Error::new(e.kind(), format!("cannot listen on {}: {e}", path.display())))
-        })
-    };
-    let workers = listen(&spool.dispatch_socket(), DISPATCH_MODE)?;
-    let commands = listen(&spool.control_socket(), CONTROL_MODE)?;
     common::log::write_from_thread().map_err(Failure::io)?;
 
     let tables = Tables::load(config).map_err(Failure::configuration)?;
@@ -94,6 +87,14 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
         let _ = report.send(Event::Done(done));
     })
     .map_err(Failure::io)?;
+    // Last: who can connect is served.
+    let listen = |path: &Path, mode| {
+        PacketListener::bind(path, mode).map_err(|e| {
+            Failure::io(io::Error::new(e.kind(), format!("cannot listen on {}: {e}", path.display())))
+        })
+    };
+    let workers = listen(&spool.dispatch_socket(), DISPATCH_MODE)?;
+    let commands = listen(&spool.control_socket(), CONTROL_MODE)?;
     dispatch::serve(workers, dispatch::Peers::new(&ids), spool.clone(), events.clone())
         .map_err(Failure::io)?;
     control::serve(commands, disk.clone(), ids.queued.uid.as_raw(), events.clone()).map_err(Failure::io)?;

@@ -65,12 +65,14 @@ pub struct Selection {
 pub enum Answer {
     /// One message.
     Listed(Box<Listed>),
-    /// The end; how many messages were listed or changed, and which of the named IDs are not there.
+    /// The end: what became of the selected messages.
     Done {
-        /// How many.
+        /// How many were listed or changed.
         count: u64,
         /// Named but not found.
         missing: Vec<QueueId>,
+        /// How many could not be changed, because the file system did not let queued; its log says why.
+        failed: u64,
     },
     /// The submission is on stable storage under this ID.
     Submitted(QueueId),

@@ -8,7 +8,7 @@ use crate::envelope::v1::RecipientV1;
 use crate::id::QueueId;
 use crate::storage::Storage;
 use common::codec;
-use common::status::Status;
+use common::status::{Outcome, Status};
 use common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -21,6 +21,9 @@ pub const MAX_ENTRY: usize = 16 * 1024 * 1024;
 /// Longest journal that is read, in octets; more than any sane life of a message writes.
 pub const MAX_JOURNAL: u64 = 256 * 1024 * 1024;
 const HEADER: usize = 8;
+/// Once a journal is longer than this, in octets, why a recipient still waits is written down no more: only what is final, and the next attempt.
+/// Days of attempts for thousands of recipients must not fill the disk, nor reach [`MAX_JOURNAL`].
+pub const PLENTY: u64 = 4 * 1024 * 1024;
 /// Most results in one entry, each of at most some 2,500 octets.
 const MAX_RESULTS: usize = 500;
 
@@ -102,6 +105,7 @@ impl Entry {
 /// A place to append to.
 #[derive(Debug)]
 pub struct Journal {
+    begin: u64,
     end: u64,
 }
 
@@ -113,10 +117,11 @@ impl Journal {
         let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
         file.read_exact_at(&mut bytes, offset)?;
         let (entries, used) = parse(&bytes);
-        Ok((Self { end: offset + used as u64 }, entries))
+        Ok((Self { begin: offset, end: offset + used as u64 }, entries))
     }
 
-    /// Appends, and with `sync` returns only when the entries are on stable storage. After an error the journal ends where it did.
+    /// Appends, and with `sync` returns only when the entries are on stable storage. After an error the journal ends where it did: what a
+    /// failed sync may have left in memory only must not stand before what a later one makes durable.
     pub fn append(
         &mut self,
         storage: &dyn Storage,
@@ -125,7 +130,12 @@ impl Journal {
         sync: bool,
     ) -> io::Result<()> {
         let mut bytes = Vec::new();
-        for entry in entries.iter().flat_map(pieces) {
+        let plenty = self.end - self.begin > PLENTY;
+        for entry in entries
+            .iter()
+            .filter_map(|entry| if plenty { final_part(entry) } else { Some(Cow::Borrowed(entry)) })
+            .flat_map(pieces)
+        {
             let payload = codec::encode(&*entry).map_err(io::Error::other)?;
             if payload.len() > MAX_ENTRY {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "journal entry too long"));
@@ -139,22 +149,32 @@ impl Journal {
             storage.truncate(file, self.end)?;
         }
         storage.write_at(file, &bytes, self.end)?;
-        if sync {
-            storage.sync_file(file)?;
+        if sync && let Err(error) = storage.sync_file(file) {
+            // Should this fail too, the next append finds the entries there twice, which says the same.
+            let _ = storage.truncate(file, self.end);
+            return Err(error);
         }
         self.end += bytes.len() as u64;
         Ok(())
     }
 }
 
+/// What of an entry can never be said again by a later attempt.
+fn final_part(entry: &Entry) -> Option<Cow<'_, Entry>> {
+    let Entry::Attempted { at, results } = entry else { return Some(Cow::Borrowed(entry)) };
+    let is_final = |status: &Status| status.outcome != Outcome::Deferred;
+    let results: Vec<_> = results.iter().filter(|(_, status)| is_final(status)).cloned().collect();
+    (!results.is_empty()).then_some(Cow::Owned(Entry::Attempted { at: *at, results }))
+}
+
 /// An entry in parts that are far below [`MAX_ENTRY`], whatever the other side had to say about each of thousands of recipients.
-fn pieces(entry: &Entry) -> Vec<Cow<'_, Entry>> {
-    match entry {
+fn pieces(entry: Cow<'_, Entry>) -> Vec<Cow<'_, Entry>> {
+    match &*entry {
         Entry::Attempted { at, results } if results.len() > MAX_RESULTS => results
             .chunks(MAX_RESULTS)
             .map(|part| Cow::Owned(Entry::Attempted { at: *at, results: part.to_vec() }))
             .collect(),
-        _ => vec![Cow::Borrowed(entry)],
+        _ => vec![entry],
     }
 }
 
@@ -183,8 +203,9 @@ fn first_frame(bytes: &[u8]) -> Option<(Entry, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::Disk;
+    use crate::storage::{Disk, Folder};
     use common::status::EnhancedCode;
+    use std::path::Path;
 
     fn entries() -> Vec<Entry> {
         let status =
@@ -233,6 +254,78 @@ mod tests {
         let mut hostile = u32::MAX.to_le_bytes().to_vec();
         hostile.extend([0; 100]);
         assert!(parse(&hostile).0.is_empty());
+    }
+
+    /// Syncs of files fail; everything else works.
+    #[derive(Debug)]
+    struct NoSync;
+
+    impl Storage for NoSync {
+        fn create_unnamed(&self, folder: &Folder, mode: u32) -> io::Result<File> {
+            Disk.create_unnamed(folder, mode)
+        }
+        fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+            Disk.write_at(file, bytes, offset)
+        }
+        fn truncate(&self, file: &File, length: u64) -> io::Result<()> {
+            Disk.truncate(file, length)
+        }
+        fn sync_file(&self, _: &File) -> io::Result<()> {
+            Err(io::Error::from_raw_os_error(5))
+        }
+        fn sync_folder(&self, folder: &Folder) -> io::Result<()> {
+            Disk.sync_folder(folder)
+        }
+        fn sync_all(&self, file: &File) -> io::Result<()> {
+            Disk.sync_all(file)
+        }
+        fn link(&self, file: &File, folder: &Folder, name: &str) -> io::Result<()> {
+            Disk.link(file, folder, name)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            Disk.rename(from, to)
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            Disk.remove(path)
+        }
+        fn make_folder(&self, path: &Path) -> io::Result<()> {
+            Disk.make_folder(path)
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_failed_sync_stays() {
+        let file = tempfile::tempfile().unwrap();
+        let (mut journal, _) = Journal::read(&file, 0).unwrap();
+        let all = entries();
+        journal.append(&Disk, &file, &all[..1], true).unwrap();
+        assert!(journal.append(&NoSync, &file, &all[1..], true).is_err());
+        assert_eq!(Journal::read(&file, 0).unwrap().1, all[..1]);
+        journal.append(&Disk, &file, &all[1..], true).unwrap();
+        assert_eq!(Journal::read(&file, 0).unwrap().1, all);
+    }
+
+    #[test]
+    fn a_long_journal_takes_only_what_is_final() {
+        let deferred = Status::local(EnhancedCode::new(4, 4, 1), "x".repeat(1000));
+        let failed = Status::local(EnhancedCode::new(5, 1, 1), "no");
+        let file = tempfile::tempfile().unwrap();
+        let (mut journal, _) = Journal::read(&file, 0).unwrap();
+        let all: Vec<_> = (0..1000).map(|number| (number, deferred.clone())).collect();
+        let attempted = [Entry::Attempted { at: Timestamp(5), results: all }];
+        let length = || file.metadata().unwrap().len();
+        while length() <= PLENTY {
+            journal.append(&Disk, &file, &attempted, false).unwrap();
+        }
+        let full = length();
+        journal.append(&Disk, &file, &attempted, false).unwrap();
+        assert_eq!(length(), full);
+        let last = Entry::Attempted { at: Timestamp(6), results: vec![(1, deferred), (2, failed.clone())] };
+        let retry = Entry::Retry { attempts: 7, due: Timestamp(8) };
+        journal.append(&Disk, &file, &[last, retry.clone()], false).unwrap();
+        let read = Journal::read(&file, 0).unwrap().1;
+        let kept = Entry::Attempted { at: Timestamp(6), results: vec![(2, failed)] };
+        assert_eq!(read[read.len() - 2..], [kept, retry]);
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub fn aliases(path: &Path) -> Vec<Finding> {
         let aliases = Aliases::parse(path, text)?;
         findings
             .extend(aliases.problems().map(|problem| Finding::Warning(format!("{problem}: its mail waits"))));
+        findings.extend(aliases.ignored().map(|line| Finding::Warning(line.to_owned())));
         Ok(())
     });
     findings.extend(problem);

@@ -90,11 +90,17 @@ fn list(spool: &Spool, selection: Selection, json: bool) -> Result<(), Failure> 
 struct Changed {
     count: u64,
     missing: Vec<QueueId>,
+    failed: u64,
 }
 
 impl Changed {
     fn complain(&self) -> Result<(), Failure> {
-        let lines: Vec<String> = self.missing.iter().map(|id| no_such_message(id).text).collect();
+        let mut lines: Vec<String> = self.missing.iter().map(|id| no_such_message(id).text).collect();
+        if self.failed > 0 {
+            let what = "could not be changed: the file system did not let queued, its log says why";
+            lines.push(format!("{} message{} {what}", self.failed, plural(self.failed)));
+            return Err(Failure::new(exit::TRY_AGAIN, lines.join("\n")));
+        }
         if lines.is_empty() { Ok(()) } else { Err(Failure::new(exit::NO_INPUT, lines.join("\n"))) }
     }
 }
@@ -111,10 +117,14 @@ fn change_selected(spool: &Spool, verb: Verb, selected: &cli::Selected) -> Resul
         Verb::Release => "released",
         Verb::Delete => "deleted",
     };
-    let plural = if changed.count == 1 { "" } else { "s" };
     let mut out = io::stdout();
-    writeln!(out, "{} message{plural} {word}", changed.count).map_err(|e| Failure::output(&e))?;
+    writeln!(out, "{} message{} {word}", changed.count, plural(changed.count))
+        .map_err(|e| Failure::output(&e))?;
     changed.complain()
+}
+
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 /// Asks queued, several times when there are many IDs.
@@ -128,9 +138,10 @@ fn change(spool: &Spool, verb: Verb, selection: &Selection) -> Result<Changed, F
         let socket = control::connect(spool).map_err(|unreachable| unreachable.failure(spool))?;
         let selection = Selection { ids: ids.to_vec(), ..selection.clone() };
         for answer in Conversation::begin(socket, &Request::Change { verb, selection }, &[])? {
-            if let Answer::Done { count, missing } = answer? {
+            if let Answer::Done { count, missing, failed } = answer? {
                 changed.count += count;
                 changed.missing.extend(missing);
+                changed.failed += failed;
             }
         }
     }

@@ -4,9 +4,12 @@
 //! is left alone. Anyone may list and submit, only root and the spool's owner may change; the kernel says who is asking. Lists are made
 //! from the files, a message at a time, and take nothing from the thread that owns the queue.
 
+mod clients;
+
 use crate::disk::Disk;
 use crate::dispatch::set_timeout;
-use crate::manager::Event;
+use crate::manager::{Event, Tally};
+use clients::Clients;
 use common::codec;
 use common::packet::{MAX_PACKET, PacketListener, PacketSocket};
 use common::text::printable;
@@ -19,12 +22,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, sync_channel};
+use std::sync::mpsc::{Sender, sync_channel};
 use std::time::Duration;
 
-/// Most connections at once.
-const MAX_CLIENTS: usize = 50;
 /// For each packet of a client.
 const CLIENT_TIME: Duration = Duration::from_secs(30);
 /// For the owner of the queue to answer.
@@ -39,32 +39,31 @@ const EX_NOPERM: u8 = 77;
 
 /// Accepts clients until the process ends.
 pub fn serve(listener: PacketListener, disk: Arc<Disk>, owner: u32, events: Sender<Event>) -> io::Result<()> {
-    let clients = Arc::new(AtomicUsize::new(0));
+    let clients = Clients::new(owner);
     let accept = move || {
         loop {
-            let socket = match listener.accept() {
-                Ok(socket) => socket,
+            let accepted = listener.accept().and_then(|socket| Ok((socket.peer()?.uid(), socket)));
+            let (uid, socket) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     common::error!("cannot accept commands: {error}");
                     std::thread::sleep(Duration::from_secs(1));
                     continue;
                 }
             };
-            if clients.fetch_add(1, Ordering::SeqCst) >= MAX_CLIENTS {
-                clients.fetch_sub(1, Ordering::SeqCst);
+            let Some(place) = clients.enter(uid) else {
                 let _ = set_timeout(&socket, Some(Duration::from_secs(1)));
                 let _ = answer(&socket, &refused(EX_TEMPFAIL, "too many commands at once: try again"));
                 continue;
-            }
-            let (disk, events, count) = (disk.clone(), events.clone(), clients.clone());
+            };
+            let (disk, events) = (disk.clone(), events.clone());
             let started = std::thread::Builder::new().name("command".into()).spawn(move || {
-                if let Err(error) = client(&socket, &disk, owner, &events) {
+                if let Err(error) = client(&socket, uid, &disk, owner, &events) {
                     common::warn!("command not answered: {error}");
                 }
-                count.fetch_sub(1, Ordering::SeqCst);
+                drop(place);
             });
             if let Err(error) = started {
-                clients.fetch_sub(1, Ordering::SeqCst);
                 common::error!("cannot start a thread for a command: {error}");
             }
         }
@@ -73,8 +72,13 @@ pub fn serve(listener: PacketListener, disk: Arc<Disk>, owner: u32, events: Send
     Ok(())
 }
 
-fn client(socket: &PacketSocket, disk: &Arc<Disk>, owner: u32, events: &Sender<Event>) -> io::Result<()> {
-    let uid = socket.peer()?.uid();
+fn client(
+    socket: &PacketSocket,
+    uid: u32,
+    disk: &Arc<Disk>,
+    owner: u32,
+    events: &Sender<Event>,
+) -> io::Result<()> {
     set_timeout(socket, Some(CLIENT_TIME))?;
     let Some(packet) = socket.receive()? else { return Ok(()) };
     let request = match codec::decode::<Request, MAX_PACKET>(&packet.bytes) {
@@ -107,7 +111,7 @@ fn list(socket: &PacketSocket, disk: &Disk, selection: Selection) -> io::Result<
         count += 1;
         answer(socket, &Answer::Listed(Box::new(listed)))
     })?;
-    answer(socket, &Answer::Done { count, missing })
+    answer(socket, &Answer::Done { count, missing, failed: 0 })
 }
 
 fn change(
@@ -131,22 +135,16 @@ fn change(
         }
         Ok(())
     })?;
-    let (mut count, mut failed) = (0, false);
+    let mut sum = Tally::default();
     for part in ids.chunks(BATCH) {
         let (reply, changed) = sync_channel(1);
         let sent = events.send(Event::Change { verb, ids: part.to_vec(), reply });
         match changed.recv_timeout(CHANGE_TIME) {
-            Ok(done) if sent.is_ok() => count += done,
-            // Dropped without a word: it failed for all of them.
-            Err(RecvTimeoutError::Disconnected) if sent.is_ok() => failed = true,
+            Ok(tally) if sent.is_ok() => sum = sum.plus(tally),
             _ => return answer(socket, &refused(EX_UNAVAILABLE, "the queue manager is stopping or stuck")),
         }
     }
-    if failed && count == 0 {
-        let text = "nothing could be changed: the file system did not let us; the log says why";
-        return answer(socket, &refused(EX_TEMPFAIL, text));
-    }
-    answer(socket, &Answer::Done { count, missing })
+    answer(socket, &Answer::Done { count: sum.done, missing, failed: sum.failed })
 }
 
 /// Shows every selected message once, although messages move on while the folders are read, and gives the named IDs that are not there.

@@ -23,13 +23,27 @@ pub(super) struct Changes {
     next: u64,
 }
 
-/// The reply is how many messages were changed. It is dropped without a word when none was, because of a failure.
+/// What a change came to, in messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Changed.
+    pub done: u64,
+    /// Not changed, because the file system did not let us.
+    pub failed: u64,
+}
+
+impl Tally {
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self { done: self.done + other.done, failed: self.failed + other.failed }
+    }
+}
+
 #[derive(Debug)]
 struct Request {
     open: usize,
-    done: u64,
-    failed: bool,
-    reply: SyncSender<u64>,
+    tally: Tally,
+    reply: SyncSender<Tally>,
 }
 
 #[derive(Debug)]
@@ -97,23 +111,22 @@ impl Changes {
     fn count(&mut self, request: u64, changed: Changed) {
         let Some(entry) = self.requests.get_mut(&request) else { return };
         entry.open = entry.open.saturating_sub(1);
-        entry.done += u64::from(matches!(changed, Changed::Done | Changed::Active));
-        entry.failed |= changed == Changed::Failed;
+        entry.tally.done += u64::from(matches!(changed, Changed::Done | Changed::Active));
+        entry.tally.failed += u64::from(changed == Changed::Failed);
         if entry.open == 0
             && let Some(entry) = self.requests.remove(&request)
-            && (entry.done > 0 || !entry.failed)
         {
             // Whoever asked may have gone.
-            let _ = entry.reply.try_send(entry.done);
+            let _ = entry.reply.try_send(entry.tally);
         }
     }
 }
 
 impl Manager {
     /// Begins to do what an admin asked for.
-    pub(super) fn change(&mut self, verb: Verb, ids: Vec<QueueId>, reply: SyncSender<u64>, now: Timestamp) {
+    pub(super) fn change(&mut self, verb: Verb, ids: Vec<QueueId>, reply: SyncSender<Tally>, now: Timestamp) {
         if ids.is_empty() {
-            let _ = reply.try_send(0);
+            let _ = reply.try_send(Tally::default());
             return;
         }
         if verb == Verb::Retry {
@@ -121,7 +134,7 @@ impl Manager {
         }
         self.changes.next += 1;
         let request = self.changes.next;
-        self.changes.requests.insert(request, Request { open: ids.len(), done: 0, failed: false, reply });
+        self.changes.requests.insert(request, Request { open: ids.len(), tally: Tally::default(), reply });
         for id in ids {
             if verb == Verb::Retry {
                 // One that is in memory is being tried already.

@@ -7,7 +7,7 @@ use crate::disk::Task;
 use crate::dispatch::{ANSWER_GRACE, Outgoing, Worker, deadline};
 use crate::scheduler::destinations::Lane;
 use crate::scheduler::{JobId, WorkerId};
-use common::status::{EnhancedCode, Status};
+use common::status::{EnhancedCode, Outcome, Status};
 use common::time::Timestamp;
 use spool::dispatch::Job;
 use spool::id::QueueId;
@@ -146,7 +146,9 @@ impl Manager {
 
 /// What a destination that could not be reached came to.
 fn failure(results: &[(u32, Status)]) -> Status {
-    match results.first() {
+    // A recipient that is refused for good says nothing about the destination.
+    let deferred = results.iter().find(|(_, status)| status.outcome == Outcome::Deferred);
+    match deferred.or(results.first()) {
         Some((_, status)) => status.clone(),
         None => Status::local(EnhancedCode::new(4, 4, 1), "destination could not be reached"),
     }

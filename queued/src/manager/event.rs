@@ -1,5 +1,6 @@
 //! What the owner of the queue is told, by whom.
 
+use super::Tally;
 use crate::disk::Done;
 use crate::dispatch::Worker;
 use crate::scheduler::{JobId, Source, WorkerId};
@@ -67,14 +68,14 @@ pub enum Event {
         /// Why.
         error: io::Error,
     },
-    /// An admin wants something done to these messages; the answer is how many it was done to.
+    /// An admin wants something done to these messages; the answer is what came of it.
     Change {
         /// What.
         verb: Verb,
         /// To which.
         ids: Vec<QueueId>,
         /// Where the answer goes.
-        reply: SyncSender<u64>,
+        reply: SyncSender<Tally>,
     },
     /// From the operating system.
     Signal(Signal),

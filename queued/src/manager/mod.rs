@@ -10,6 +10,7 @@ mod deliveries;
 mod event;
 mod submissions;
 
+pub use changes::Tally;
 pub use event::{Answered, Event};
 
 use crate::disk::{Disk, Done, Loaded, Pool, Settled, Task};

@@ -10,7 +10,7 @@
 //! probe       when the pause is over one job goes out; a few more may wait for its answer, the others are suspended.
 //!             Reached: open, and the window starts anew. Not reached: the next pause.
 //! silent      a lane that keeps what it has in hand without an answer for ten seconds, while more waits
-//! doubtful    a lane whose last answer was a failure; all doubtful lanes of a transport together get at most half of its workers' places
+//! doubtful    a lane whose last answer was a failure, or that is silent when its next job's turn comes; all doubtful lanes of a transport together get at most half of its workers' places
 //! ```
 //!
 //! The pauses are a tenth shorter than the retries, so that the message that met the failure can be the next probe.
@@ -203,6 +203,15 @@ impl Destinations {
                 let found = self.lanes.get_mut(&number).filter(|state| state.in_ring && state.entry == entry);
                 let Some(state) = found else { continue };
                 state.in_ring = false;
+                if !ring && state.keeps_silent(now) {
+                    // Many hosts that hang must not have all places.
+                    self.count(number, |state| state.doubtful = true);
+                    if self.doubtful.get(&transport).is_some_and(|held| *held >= doubtful) {
+                        self.changed(number, now);
+                        continue;
+                    }
+                }
+                let Some(state) = self.lanes.get(&number) else { continue };
                 let mut taken = None;
                 if state.has_place() && state.pace <= now {
                     self.count(number, |state| {

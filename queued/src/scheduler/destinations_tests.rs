@@ -200,6 +200,28 @@ fn dead_destinations_have_half_of_the_places() {
 }
 
 #[test]
+fn hosts_that_hang_have_half_of_the_places() {
+    let mut all = Destinations::new(limits(20, 0), PAUSES);
+    let hanging: Vec<u64> = (0..4).map(|n| all.number(lane(&format!("hang{n}.example")))).collect();
+    for (n, number) in (0..).zip(&hanging) {
+        push(&mut all, *number, 100 * n..100 * n + 50, at(0));
+    }
+    // Nothing is known yet: five jobs of each go out, which is all that a worker for 20 can hold.
+    assert_eq!(take_at(&mut all, at(0)).len(), 20);
+    // Two of them answer late: their places go to another destination, and not to the next job of theirs.
+    let good = all.number(lane("good.example"));
+    push(&mut all, good, 1000..1010, at(30));
+    for number in &hanging[..2] {
+        all.answered(*number, Some(refused().unwrap()), at(30));
+    }
+    let out = take_at(&mut all, at(30));
+    assert!(out.len() == 5 && out.iter().all(|job| *job >= 1000), "{out:?}");
+    // What answers is trusted again.
+    all.answered(hanging[0], None, at(31));
+    assert!(take_at(&mut all, at(31)).iter().any(|job| *job < 100));
+}
+
+#[test]
 fn a_rate_spaces_transactions_and_outlives_an_idle_moment() {
     let mut all = Destinations::new(limits(20, 1000), PAUSES);
     let number = all.number(lane("a.example"));

@@ -63,7 +63,7 @@ pub(super) struct LaneState {
     pub(super) health: Health,
     /// Pauses since the last success.
     pub(super) pauses: u32,
-    /// Was the last answer a failure?
+    /// Was the last answer a failure, or is there none for long?
     pub(super) doubtful: bool,
     /// When the next transaction may begin, by the rate.
     pub(super) pace: Timestamp,
@@ -187,7 +187,12 @@ impl LaneState {
     /// Does its destination keep all it has in hand without a word, while others wait?
     pub(super) fn is_silent(&self, now: Timestamp) -> bool {
         let waits = self.waits_since().is_some_and(|since| now.since(since) >= SILENCE);
-        waits && self.in_hand > 0 && now.since(self.heard) >= SILENCE
+        waits && self.keeps_silent(now)
+    }
+
+    /// Has it something in hand, and said nothing for long?
+    pub(super) fn keeps_silent(&self, now: Timestamp) -> bool {
+        self.in_hand > 0 && now.since(self.heard) >= SILENCE
     }
 
     /// Since when the job whose turn comes next has waited.
