@@ -14,7 +14,6 @@ pub struct GroupSync {
     storage: Arc<dyn Storage>,
     folder: Arc<Folder>,
     state: Mutex<State>,
-    turn: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -25,13 +24,19 @@ struct State {
     next: Arc<Round>,
 }
 
-/// The result of one sync, once there is one: `None` for success.
-type Round = OnceLock<Option<(io::ErrorKind, String)>>;
+/// One sync.
+#[derive(Debug, Default)]
+struct Round {
+    /// Its result, once there is one: `None` for success.
+    result: OnceLock<Option<(io::ErrorKind, String)>>,
+    /// Those whom it covers wait here, and nobody else is woken for them.
+    ended: Condvar,
+}
 
 impl GroupSync {
     /// Syncs this folder.
     pub fn new(storage: Arc<dyn Storage>, folder: Arc<Folder>) -> Self {
-        Self { storage, folder, state: Mutex::default(), turn: Condvar::new() }
+        Self { storage, folder, state: Mutex::default() }
     }
 
     /// Returns when everything done to the folder before this call is on stable storage.
@@ -44,11 +49,11 @@ impl GroupSync {
         // A running sync may have begun before our change: only the next one counts.
         let mine = state.next.clone();
         loop {
-            match mine.get() {
+            match mine.result.get() {
                 Some(None) => return Ok(()),
                 Some(Some((kind, text))) => return Err(io::Error::new(*kind, text.clone())),
                 None if state.running => {
-                    state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner)
+                    state = mine.ended.wait(state).unwrap_or_else(PoisonError::into_inner)
                 }
                 None => {
                     // Nothing runs and ours has not run: it is the next one, and we do it for everyone.
@@ -58,8 +63,10 @@ impl GroupSync {
                     let result = sync();
                     state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
                     state.running = false;
-                    let _ = round.set(result.err().map(|error| (error.kind(), error.to_string())));
-                    self.turn.notify_all();
+                    let _ = round.result.set(result.err().map(|error| (error.kind(), error.to_string())));
+                    round.ended.notify_all();
+                    // One of those who came meanwhile does theirs.
+                    state.next.ended.notify_one();
                 }
             }
         }

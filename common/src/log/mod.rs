@@ -27,6 +27,8 @@ const MAX_LINE: usize = 8000;
 const QUEUE: usize = 16 * 1024;
 /// A program that ends waits no longer than this for its log.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+/// Between two batches of a busy program's lines: waking the thread for each line costs more than writing it.
+const BATCH_PAUSE: Duration = Duration::from_millis(5);
 /// Between two looks at a queue that is full.
 const FLUSH_PAUSE: Duration = Duration::from_millis(5);
 
@@ -121,9 +123,11 @@ fn write_lines(logger: &Logger, receiver: &Receiver<Message>) {
             sink.reopen();
         }
         sink.write();
+        drop(sink);
         for answer in answers {
             let _ = answer.send(());
         }
+        std::thread::sleep(BATCH_PAUSE);
     }
 }
 

@@ -1,4 +1,5 @@
-//! A message's content from its file to the wire, in chunks, read off the async threads.
+//! A message's content from its file to the wire, in chunks. What has to be waited for is read off the async threads; a small message
+//! that was just written is in memory still, and is not worth waking another thread for.
 //!
 //! What is damaged is noticed before its last octets are handed out (see [`ContentReader`]), so the end of
 //! data is never reached.
@@ -45,12 +46,25 @@ pub struct Chunks(Option<(ContentReader, Transparency)>);
 impl Chunks {
     /// The next octets; `None` after the end of data. After an error there is nothing more.
     pub async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let Some((reader, encoder)) = self.0.take() else { return Ok(None) };
+        let Some((mut reader, mut encoder)) = self.0.take() else { return Ok(None) };
+        if reader.left() <= CHUNK as u64
+            && let Some(content) = reader.cached()?
+        {
+            let mut wire = wire_buffer(content.len());
+            encoder.encode(&content, &mut wire);
+            encoder.finish(&mut wire);
+            return Ok(Some(wire));
+        }
         let read = tokio::task::spawn_blocking(move || chunk(reader, encoder));
         let (wire, rest) = read.await.map_err(io::Error::other)??;
         self.0 = rest;
         Ok(Some(wire))
     }
+}
+
+/// Room for content of this length, its stuffed dots and the end of data.
+fn wire_buffer(length: usize) -> Vec<u8> {
+    Vec::with_capacity(length + length / 32 + 16)
 }
 
 type Rest = Option<(ContentReader, Transparency)>;
@@ -59,7 +73,7 @@ fn chunk(mut reader: ContentReader, mut encoder: Transparency) -> io::Result<(Ve
     let length = usize::try_from(reader.left()).unwrap_or(CHUNK).min(CHUNK);
     let mut content = Vec::with_capacity(length);
     reader.by_ref().take(length as u64).read_to_end(&mut content)?;
-    let mut wire = Vec::with_capacity(length + length / 32 + 16);
+    let mut wire = wire_buffer(length);
     encoder.encode(&content, &mut wire);
     if reader.left() > 0 {
         return Ok((wire, Some((reader, encoder))));

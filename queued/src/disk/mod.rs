@@ -28,12 +28,12 @@ use spool::journal::Entry;
 use spool::layout::{OWN_MODE, Queue, Spool};
 use spool::queue_file::{QueueFile, QueueFileError};
 use spool::writer::Spooler;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How many threads do file work. Most of their time is spent waiting for the disk.
@@ -246,31 +246,84 @@ fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
 /// The threads.
 #[derive(Debug)]
 pub struct Pool {
-    tasks: Sender<Task>,
+    tasks: Arc<Tasks>,
     outstanding: usize,
+}
+
+/// What waits for a thread.
+#[derive(Debug, Default)]
+struct Tasks {
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    tasks: VecDeque<Task>,
+    /// Threads that sleep: a busy one looks for more by itself, and is not woken.
+    idle: usize,
+    over: bool,
+}
+
+impl Tasks {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, task: Task) {
+        let mut waiting = self.lock();
+        waiting.tasks.push_back(task);
+        let wake = waiting.idle > 0;
+        drop(waiting);
+        if wake {
+            self.more.notify_one();
+        }
+    }
+
+    /// Waits for the next one; `None` when there will be none.
+    fn next(&self) -> Option<Task> {
+        let mut waiting = self.lock();
+        loop {
+            if let Some(task) = waiting.tasks.pop_front() {
+                return Some(task);
+            }
+            if waiting.over {
+                return None;
+            }
+            waiting.idle += 1;
+            waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.idle -= 1;
+        }
+    }
+}
+
+/// The threads end when they have done what they were given.
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.tasks.lock().over = true;
+        self.tasks.more.notify_all();
+    }
 }
 
 impl Pool {
     /// Starts them. `report` hands a result to the owner of the queue.
     pub fn start(disk: &Arc<Disk>, report: impl Fn(Done) + Clone + Send + 'static) -> io::Result<Self> {
-        let (tasks, receiver) = channel();
-        let receiver = Arc::new(Mutex::new(receiver));
+        let pool = Self { tasks: Arc::default(), outstanding: 0 };
         for number in 0..THREADS {
-            let (disk, receiver, report) = (disk.clone(), receiver.clone(), report.clone());
+            let (disk, tasks, report) = (disk.clone(), pool.tasks.clone(), report.clone());
             std::thread::Builder::new().name(format!("disk-{number}")).spawn(move || {
-                while let Some(task) = next(&receiver) {
+                while let Some(task) = tasks.next() {
                     report(disk.run(task));
                 }
             })?;
         }
-        Ok(Self { tasks, outstanding: 0 })
+        Ok(pool)
     }
 
     /// Gives out a task. Does not wait: the caller bounds how many are out.
     pub fn give(&mut self, task: Task) {
         self.outstanding += 1;
-        // The threads live as long as this sender.
-        let _ = self.tasks.send(task);
+        self.tasks.add(task);
     }
 
     /// To be called for each result received.
@@ -282,8 +335,4 @@ impl Pool {
     pub fn outstanding(&self) -> usize {
         self.outstanding
     }
-}
-
-fn next(receiver: &Mutex<Receiver<Task>>) -> Option<Task> {
-    receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
