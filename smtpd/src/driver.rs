@@ -161,6 +161,11 @@ impl Connection {
                     let hostname = self.rules.settings.hostname.clone();
                     self.message = Some(Incoming::new(*start, client, hostname, self.shared.store.clone()));
                 }
+                Action::Append(content) => {
+                    if let Some(message) = &mut self.message {
+                        message.add(content).await;
+                    }
+                }
                 Action::Discard => self.message = None,
                 Action::Log(..) => log(action),
                 Action::Close { expected } => {

@@ -39,3 +39,34 @@ with smtplib.SMTP(host, int(port), local_hostname='client.test') as smtp:
     command.args(["-c", SCRIPT, &server.ip().to_string(), &server.port().to_string(), from]).args(to);
     run(&mut command, message)
 }
+
+/// Sends a message as it is with Python's smtplib, its content by BDAT in chunks of so many octets (RFC 3030).
+pub fn smtplib_bdat(server: SocketAddr, from: &str, to: &[&str], message: &[u8], chunk: usize) -> Output {
+    const SCRIPT: &str = "
+import smtplib, sys
+
+class Chunking(smtplib.SMTP):
+    def data(self, message):
+        assert self.has_extn('chunking')
+        at = 0
+        while True:
+            part = message[at:at + size]
+            at += len(part)
+            last = at == len(message)
+            self.send(b'BDAT %d%s\\r\\n' % (len(part), b' LAST' if last else b''))
+            self.send(part)
+            code, text = self.getreply()
+            if last or code != 250:
+                return code, text
+
+host, port, size, sender, *recipients = sys.argv[1:]
+size = int(size)
+with Chunking(host, int(port), local_hostname='client.test') as smtp:
+    refused = smtp.sendmail(sender, recipients, sys.stdin.buffer.read(), mail_options=['BODY=8BITMIME'])
+    assert not refused, refused
+";
+    let (host, port) = (server.ip().to_string(), server.port().to_string());
+    let mut command = python();
+    command.args(["-c", SCRIPT, &host, &port, &chunk.to_string(), from]).args(to);
+    run(&mut command, message)
+}

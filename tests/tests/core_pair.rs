@@ -86,6 +86,7 @@ impl Server {
                         ..Received::default()
                     });
                 }
+                session::Action::Append(content) => self.open.as_mut().unwrap().content.extend(content),
                 session::Action::Discard => self.open = None,
                 session::Action::Close { .. } => self.closed = true,
                 session::Action::Flush | session::Action::Log(..) => {}

@@ -165,6 +165,8 @@ pub enum Action {
     /// Content of this message follows from `receive`, up to a [`Question::Commit`] or an
     /// [`Action::Discard`].
     Begin(Box<MessageStart>),
+    /// These octets of content follow those handed out so far.
+    Append(&'static [u8]),
     /// The message begun is not wanted: nothing of it may remain, no more of its content follows.
     Discard,
     /// Write this line to the log.

@@ -92,7 +92,8 @@ pub fn parse(verb: Verb, args: &[u8], mail_name: &Domain) -> Option<Result<Comma
         Verb::Help => Ok(Command::Help),
         // Whoever wants to go may go.
         Verb::Quit => Ok(Command::Quit),
-        Verb::NotOffered | Verb::Foreign => return None,
+        // BDAT is read by itself: what follows it depends on its arguments, also when it is refused.
+        Verb::Bdat | Verb::NotOffered | Verb::Foreign => return None,
     })
 }
 

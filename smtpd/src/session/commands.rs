@@ -5,7 +5,7 @@ use super::command::{self, Command};
 use super::data::Decoder;
 use super::header::HeaderScan;
 use super::reply::{self, Reply};
-use super::transaction::{Content, OVERSHOOT_LIMIT, Transaction};
+use super::transaction::{Content, Framing, OVERSHOOT_LIMIT, Transaction};
 use super::verbs::{self, Stage, Verb};
 use super::{After, Asked, Phase, Session};
 use common::address::{Address, ReversePath};
@@ -15,7 +15,7 @@ use spool::envelope::{Body, Recipient};
 use std::sync::Arc;
 
 /// How a command ended, when it was not refused.
-enum Done {
+pub(super) enum Done {
     /// With this reply.
     Reply(Reply),
     /// With what was done already: a question, or several actions.
@@ -58,6 +58,10 @@ impl Session {
 
     fn run(&mut self, rule: &verbs::Rule, args: &[u8]) -> Result<Done, Reply> {
         let stage = self.stage().unwrap_or(Stage::Fresh);
+        if rule.verb == Verb::Bdat {
+            let refusal = rule.refusal_in(stage).map(|refusal| self.refusal_of_stage(rule.verb, refusal));
+            return self.bdat(args, refusal);
+        }
         if let Some(refusal) = rule.refusal_in(stage) {
             return Err(self.refusal_of_stage(rule.verb, refusal));
         }
@@ -74,7 +78,7 @@ impl Session {
             Command::Rcpt { recipient, bare_postmaster, dsn } => self.rcpt(recipient, bare_postmaster, dsn),
             Command::Data => self.data(),
             Command::Rset => {
-                self.phase = Phase::Idle;
+                self.reset();
                 Ok(Done::Reply(reply::OK))
             }
             Command::Noop => Ok(Done::Reply(reply::OK)),
@@ -93,10 +97,12 @@ impl Session {
         }
     }
 
-    /// The table's refusal, but for DATA after recipients that were all refused: there the reason is another.
+    /// The table's refusal, but for DATA and BDAT after recipients that were all refused: there the reason is another.
     fn refusal_of_stage(&self, verb: Verb, refusal: &Reply) -> Reply {
         match &self.phase {
-            Phase::Open(transaction) if verb == Verb::Data && transaction.refused > 0 => {
+            Phase::Open(transaction)
+                if matches!(verb, Verb::Data | Verb::Bdat) && transaction.refused > 0 =>
+            {
                 reply::NO_VALID_RECIPIENTS
             }
             _ => refusal.clone(),
@@ -125,19 +131,15 @@ impl Session {
     /// What was before stays until the answer is there: a transaction, too.
     fn ask_hello(&mut self, hello: Hello) -> Done {
         let question = Question::Hello { name: hello.name.clone() };
-        let before = std::mem::replace(&mut self.phase, Phase::Idle);
-        let transaction = match before {
-            Phase::Open(transaction) => Some(transaction),
-            _ => None,
-        };
-        self.ask(Asked::Hello(hello, transaction), question);
+        let before = Box::new(std::mem::replace(&mut self.phase, Phase::Idle));
+        self.ask(Asked::Hello(hello, before), question);
         Done::Silent
     }
 
-    fn hello_answered(&mut self, hello: Hello, before: Option<Box<Transaction>>, answer: Answer) {
+    fn hello_answered(&mut self, hello: Hello, before: Phase, answer: Answer) {
+        self.phase = before;
         match answer {
             Answer::Refused(reply) => {
-                self.phase = before.map_or(Phase::Idle, Phase::Open);
                 let verb = if hello.extended { "EHLO" } else { "HELO" };
                 self.log_reject(verb, &reply, None, None);
                 self.refuse_by_class(reply);
@@ -152,7 +154,7 @@ impl Session {
 
     /// RFC 5321 4.1.4: a greeting in the middle of a transaction ends it.
     fn hello(&mut self, hello: Hello) -> Reply {
-        self.phase = Phase::Idle;
+        self.reset();
         let extended = hello.extended;
         self.hello = Some(Arc::new(hello));
         let hostname = &self.settings.hostname;
@@ -164,7 +166,8 @@ impl Session {
             0 => "SIZE".to_owned(),
             limit => format!("SIZE {limit}"),
         };
-        let offer = format!("{hostname}\nPIPELINING\n{size}\n8BITMIME\nENHANCEDSTATUSCODES\nDSN\nHELP");
+        let offer =
+            format!("{hostname}\nPIPELINING\n{size}\n8BITMIME\nENHANCEDSTATUSCODES\nDSN\nCHUNKING\nHELP");
         Reply::plain(250, offer.into())
     }
 
@@ -218,56 +221,67 @@ impl Session {
     fn data_answered(&mut self, transaction: Box<Transaction>, answer: Answer) {
         match answer {
             Answer::Refused(reply) => {
-                let sender = transaction.sender.to_string();
-                let recipient = match transaction.recipients.as_slice() {
-                    [only] => Some(only.original().to_string()),
-                    _ => None,
-                };
+                self.log_data_reject(&transaction, &reply);
                 self.phase = Phase::Open(transaction);
-                self.log_reject("DATA", &reply, Some(sender), recipient);
                 self.refuse_by_class(reply);
             }
-            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) => self.begin_content(*transaction),
+            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) => {
+                let (content, start) = self.begin(*transaction, Framing::Dot(Decoder::default()));
+                self.phase = Phase::Content(content);
+                self.actions.push_back(Action::Begin(start));
+                self.say(reply::START_CONTENT);
+            }
         }
         self.actions.push_back(Action::Flush);
     }
 
-    fn begin_content(&mut self, transaction: Transaction) {
+    pub(super) fn log_data_reject(&mut self, transaction: &Transaction, reply: &Reply) {
+        let sender = transaction.sender.to_string();
+        let recipient = match transaction.recipients.as_slice() {
+            [only] => Some(only.original().to_string()),
+            _ => None,
+        };
+        self.log_reject("DATA", reply, Some(sender), recipient);
+    }
+
+    /// The transaction's content begins: what is kept of it, and what the driver is told.
+    pub(super) fn begin(
+        &self,
+        transaction: Transaction,
+        framing: Framing,
+    ) -> (Box<Content>, Box<MessageStart>) {
         let Transaction { sender, body, dsn, recipients, .. } = transaction;
         let hello = self.hello.clone().unwrap_or_else(|| {
             // MAIL is refused before HELO, so there is one.
             Arc::new(Hello { name: String::new(), extended: false })
         });
-        self.phase = Phase::Content(Box::new(Content {
+        let content = Content {
             sender: sender.clone(),
             recipient: recipients.first().map(|r| r.original().clone()),
-            decoder: Decoder::default(),
+            framing,
             header: HeaderScan::default(),
             length: 0,
             unwanted: None,
+            logged: false,
             since_progress: 0,
-        }));
-        self.actions.push_back(Action::Begin(Box::new(MessageStart {
-            sender,
-            body,
-            dsn,
-            recipients,
-            hello,
-        })));
-        self.say(reply::START_CONTENT);
+        };
+        (Box::new(content), Box::new(MessageStart { sender, body, dsn, recipients, hello }))
     }
 
     /// Goes on after a question.
     pub(super) fn answered(&mut self, asked: Asked, answer: Answer) {
         match asked {
             Asked::Connect => self.connect_answered(answer),
-            Asked::Hello(hello, before) => self.hello_answered(hello, before, answer),
+            Asked::Hello(hello, before) => self.hello_answered(hello, *before, answer),
             Asked::Data(transaction) => self.data_answered(transaction, answer),
+            Asked::FirstChunk(transaction, size, last) => {
+                self.first_chunk_answered(*transaction, size, last, answer);
+            }
             Asked::Sender(transaction) => self.sender_answered(transaction, answer),
             Asked::Recipient(transaction, recipient) => {
                 self.recipient_answered(transaction, recipient, answer);
             }
-            Asked::Commit(content) => self.commit_answered(&content, answer),
+            Asked::Commit(mut content) => self.commit_answered(&mut content, answer),
         }
         self.check_patience();
     }

@@ -1,26 +1,26 @@
 //! Content on its way in: handed out piece by piece, watched for its limits, and answered after its end (RFC
-//! 5321 4.1.1.4).
+//! 5321 4.1.1.4, RFC 3030 2).
 
 use super::action::{Action, Answer, Question};
 use super::reply;
-use super::transaction::{Content, HOP_LIMIT, Unwanted};
+use super::transaction::{Content, Framing, HOP_LIMIT, Unwanted};
 use super::{After, Asked, Phase, Session, Taken};
 use common::config::BareNewlines;
 use common::time::Timestamp;
 
 /// The idle time-out is for so many octets of content.
-const PROGRESS: u64 = 1024;
+pub(super) const PROGRESS: u64 = 1024;
 /// Unwanted content is read to its end, so that the client learns the reason, but not for ever: so many times
 /// the size limit, and at least the other figure, in octets.
 const DISCARD_FACTOR: u64 = 8;
-const DISCARD_AT_LEAST: u64 = 64 * 1024 * 1024;
+pub(super) const DISCARD_AT_LEAST: u64 = 64 * 1024 * 1024;
 
 impl Session {
     pub(super) fn receive_content<'a>(&mut self, input: &'a [u8], now: Timestamp) -> Taken<'a> {
         let Phase::Content(mut content) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             return Taken { used: 0, content: b"" };
         };
-        let piece = content.decoder.next(input);
+        let piece = content.framing.next(input);
         content.since_progress = content.since_progress.saturating_add(piece.used.try_into().unwrap_or(0));
         if content.since_progress >= PROGRESS || piece.ended {
             content.since_progress = 0;
@@ -29,32 +29,42 @@ impl Session {
         content.length = content.length.saturating_add(piece.content.len().try_into().unwrap_or(0));
         if content.unwanted.is_none() {
             content.header.see(piece.content);
-            content.unwanted = self.verdict(&content);
-            if content.unwanted.is_some() {
-                self.actions.push_back(Action::Discard);
-            }
+            self.judge(&mut content);
         }
         let wanted = content.unwanted.is_none();
         if piece.ended {
-            self.end_of_data(content);
+            match content.framing {
+                Framing::Dot(_) => self.end_of_data(content),
+                Framing::Chunks(_) => self.end_of_chunk(content),
+            }
         } else if content.length > self.discard_limit() {
             self.phase = Phase::Content(content);
-            self.log_end("too much content");
-            self.close(reply::closing(
-                (3, 4),
-                &self.settings.hostname,
-                "Error: message size exceeds fixed limit",
-            ));
+            self.too_much();
         } else {
             self.phase = Phase::Content(content);
         }
         Taken { used: piece.used, content: if wanted { piece.content } else { b"" } }
     }
 
+    /// Is the content still wanted? If not, nothing of it may remain.
+    pub(super) fn judge(&mut self, content: &mut Content) {
+        content.unwanted = self.verdict(content);
+        if content.unwanted.is_some() {
+            self.actions.push_back(Action::Discard);
+        }
+    }
+
+    /// Ends a session that would go on with unwanted content for too long.
+    pub(super) fn too_much(&mut self) {
+        self.log_end("too much content");
+        let text = "Error: message size exceeds fixed limit";
+        self.close(reply::closing((3, 4), &self.settings.hostname, text));
+    }
+
     fn verdict(&self, content: &Content) -> Option<Unwanted> {
         let limit = self.settings.message_size_limit;
         if let (Some(what), BareNewlines::Reject) =
-            (content.decoder.bare_newline(), self.settings.bare_newlines)
+            (content.framing.bare_newline(), self.settings.bare_newlines)
         {
             Some(Unwanted::Bare(what))
         } else if limit > 0 && content.length > limit {
@@ -66,15 +76,17 @@ impl Session {
         }
     }
 
-    fn discard_limit(&self) -> u64 {
+    /// So many octets of unwanted content are read.
+    pub(super) fn discard_limit(&self) -> u64 {
         match self.settings.message_size_limit {
             0 => u64::MAX,
             limit => limit.saturating_mul(DISCARD_FACTOR).max(DISCARD_AT_LEAST),
         }
     }
 
-    fn end_of_data(&mut self, content: Box<Content>) {
-        match content.unwanted {
+    /// All of the message has come.
+    pub(super) fn end_of_data(&mut self, mut content: Box<Content>) {
+        match &content.unwanted {
             None => {
                 let message_id = content.header.message_id();
                 self.ask(Asked::Commit(content), Question::Commit { message_id });
@@ -82,16 +94,16 @@ impl Session {
             Some(unwanted) => {
                 self.phase = Phase::Idle;
                 let reply = unwanted.reply(&self.settings.hostname);
-                self.log_content_reject(&content, &reply);
+                self.log_content_reject(&mut content, &reply);
                 self.after = After::EndOfMessage;
-                self.refuse(reply);
+                self.refuse_by_class(reply);
                 self.actions.push_back(Action::Flush);
                 self.check_patience();
             }
         }
     }
 
-    pub(super) fn commit_answered(&mut self, content: &Content, answer: Answer) {
+    pub(super) fn commit_answered(&mut self, content: &mut Content, answer: Answer) {
         self.phase = Phase::Idle;
         match answer {
             Answer::Queued(id) => {
@@ -109,7 +121,11 @@ impl Session {
         self.actions.push_back(Action::Flush);
     }
 
-    fn log_content_reject(&mut self, content: &Content, reply: &reply::Reply) {
+    /// Writes it to the log, once for each message.
+    pub(super) fn log_content_reject(&mut self, content: &mut Content, reply: &reply::Reply) {
+        if std::mem::replace(&mut content.logged, true) {
+            return;
+        }
         let recipient = content.recipient.as_ref().map(ToString::to_string);
         self.log_reject("END-OF-MESSAGE", reply, Some(content.sender.to_string()), recipient);
     }

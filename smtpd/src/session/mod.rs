@@ -10,10 +10,12 @@
 //! | --- | --- |
 //! | [`mod@line`], [`command`], [`verbs`] | what a command is, and where it is allowed |
 //! | `commands` | what each command does |
-//! | [`data`], [`header`], `content` | content: its end, its line ends, its limits |
+//! | [`data`], [`chunk`], [`header`], `content` | content: its end, its line ends, its limits |
 //! | [`reply`], [`tally`] | the words; the counts |
 
 pub mod action;
+mod bdat;
+pub mod chunk;
 pub mod command;
 mod commands;
 mod content;
@@ -62,18 +64,36 @@ enum Phase {
     Asked(Asked),
     /// Content.
     Content(Box<Content>),
+    /// Commands, between two chunks of content.
+    Chunks(Box<Content>),
+    /// The octets of a chunk that was refused.
+    Skipping(Box<bdat::Skipped>),
     /// Over.
     Closed,
+}
+
+impl Phase {
+    /// Has the driver got a message from it, of which nothing may remain if it ends here?
+    fn holds_message(&self) -> bool {
+        match self {
+            Self::Content(content) | Self::Chunks(content) => content.unwanted.is_none(),
+            Self::Skipping(skipped) => skipped.then.holds_message(),
+            Self::Asked(Asked::Commit(_)) => true,
+            Self::Asked(Asked::Hello(_, before)) => before.holds_message(),
+            Self::Idle | Self::Open(_) | Self::Asked(_) | Self::Closed => false,
+        }
+    }
 }
 
 /// What the session waits to be told.
 #[derive(Debug)]
 enum Asked {
     Connect,
-    Hello(Hello, Option<Box<Transaction>>),
+    Hello(Hello, Box<Phase>),
     Sender(Box<Transaction>),
     Recipient(Box<Transaction>, spool::envelope::Recipient),
     Data(Box<Transaction>),
+    FirstChunk(Box<Transaction>, u64, bool),
     Commit(Box<Content>),
 }
 
@@ -134,8 +154,11 @@ impl Session {
     /// carrying out the actions in between, until all is used. Content is lent from `input`.
     pub fn receive<'a>(&mut self, input: &'a [u8], now: Timestamp) -> Taken<'a> {
         match self.phase {
-            Phase::Idle | Phase::Open(_) => Taken { used: self.receive_line(input, now), content: b"" },
+            Phase::Idle | Phase::Open(_) | Phase::Chunks(_) => {
+                Taken { used: self.receive_line(input, now), content: b"" }
+            }
             Phase::Content(_) => self.receive_content(input, now),
+            Phase::Skipping(_) => Taken { used: self.receive_skipped(input, now), content: b"" },
             Phase::Asked(_) => Taken { used: 0, content: b"" },
             Phase::Closed => Taken { used: input.len(), content: b"" },
         }
@@ -181,7 +204,7 @@ impl Session {
         match self.phase {
             Phase::Closed => true,
             Phase::Asked(_) => false,
-            Phase::Content(_) if !at_once => false,
+            Phase::Content(_) | Phase::Skipping(_) if !at_once => false,
             _ => {
                 self.close(reply::closing((3, 2), &self.settings.hostname, "Service shutting down"));
                 true
@@ -224,7 +247,8 @@ impl Session {
             Phase::Idle => Some(Stage::Greeted),
             Phase::Open(transaction) if transaction.recipients.is_empty() => Some(Stage::Sender),
             Phase::Open(_) => Some(Stage::Recipients),
-            Phase::Asked(_) | Phase::Content(_) | Phase::Closed => None,
+            Phase::Chunks(_) => Some(Stage::Chunks),
+            Phase::Asked(_) | Phase::Content(_) | Phase::Skipping(_) | Phase::Closed => None,
         }
     }
 }
@@ -260,6 +284,13 @@ impl Session {
         }
         self.line = reader;
         used
+    }
+
+    /// Forgets the transaction, with whatever has come of its content.
+    fn reset(&mut self) {
+        if std::mem::replace(&mut self.phase, Phase::Idle).holds_message() {
+            self.actions.push_back(Action::Discard);
+        }
     }
 
     fn progress(&mut self, now: Timestamp) {
@@ -317,7 +348,7 @@ impl Session {
     fn log_end(&mut self, what: &str) {
         let after = self.after.name();
         let line = match &self.phase {
-            Phase::Content(content) => {
+            Phase::Content(content) | Phase::Chunks(content) => {
                 format!("{what} after {after} ({} bytes) from {}", content.length, self.client)
             }
             _ => format!("{what} after {after} from {}", self.client),
@@ -341,12 +372,7 @@ impl Session {
 
     fn finish(&mut self, expected: bool) {
         let phase = std::mem::replace(&mut self.phase, Phase::Closed);
-        let begun = match &phase {
-            Phase::Content(content) => content.unwanted.is_none(),
-            Phase::Asked(Asked::Commit(_)) => true,
-            _ => false,
-        };
-        if begun {
+        if phase.holds_message() {
             self.actions.push_back(Action::Discard);
         }
         self.deadline = None;

@@ -86,8 +86,11 @@ pub const BYE: Reply = Reply::fixed(221, (2, 0, 0), "Bye");
 /// DATA: go on.
 pub const START_CONTENT: Reply = Reply::plain(354, Cow::Borrowed("End data with <CR><LF>.<CR><LF>"));
 /// HELP.
-pub const HELP: Reply =
-    Reply::fixed(214, (2, 0, 0), "Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\nSee RFC 5321");
+pub const HELP: Reply = Reply::fixed(
+    214,
+    (2, 0, 0),
+    "Commands: HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nSee RFC 5321",
+);
 /// MAIL too early.
 pub const HELLO_FIRST: Reply = Reply::fixed(503, (5, 5, 1), "Error: send HELO/EHLO first");
 /// MAIL within a transaction.
@@ -96,6 +99,10 @@ pub const NESTED_MAIL: Reply = Reply::fixed(503, (5, 5, 1), "Error: nested MAIL 
 pub const NEED_MAIL: Reply = Reply::fixed(503, (5, 5, 1), "Error: need MAIL command");
 /// DATA too early.
 pub const NEED_RCPT: Reply = Reply::fixed(503, (5, 5, 1), "Error: need RCPT command");
+/// DATA in a transaction whose content comes by BDAT (RFC 3030 2).
+pub const DATA_AFTER_BDAT: Reply = Reply::fixed(503, (5, 5, 1), "Error: DATA after BDAT");
+/// RCPT when content has begun to come.
+pub const RCPT_AFTER_BDAT: Reply = Reply::fixed(503, (5, 5, 1), "Error: RCPT after BDAT");
 /// DATA after all recipients were refused.
 pub const NO_VALID_RECIPIENTS: Reply = Reply::fixed(554, (5, 5, 1), "Error: no valid recipients");
 /// A verb that we know but do not offer.
@@ -157,6 +164,11 @@ pub fn unsupported_option(option: &str) -> Reply {
     Reply::new(555, code(5, 5, 4), format!("Unsupported option: {}", printable(option, 100)))
 }
 
+/// `250`: a chunk that is not the last one.
+pub fn chunk_taken(octets: u64) -> Reply {
+    Reply::new(250, code(2, 0, 0), format!("Ok: {octets} bytes"))
+}
+
 /// `250 2.0.0 Ok: queued as ID`.
 pub fn queued(id: impl fmt::Display) -> Reply {
     Reply::new(250, code(2, 0, 0), format!("Ok: queued as {id}"))
@@ -173,7 +185,7 @@ mod tests {
             (OK, "250 2.0.0 Ok\r\n".to_owned()),
             (
                 HELP,
-                "214-2.0.0 Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\r\n\
+                "214-2.0.0 Commands: HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\r\n\
                  214 2.0.0 See RFC 5321\r\n"
                     .into(),
             ),

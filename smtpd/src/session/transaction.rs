@@ -1,7 +1,8 @@
 //! A mail transaction: exists only from an accepted MAIL to the end of data; RSET, EHLO and the end of the
 //! session drop it whole, so nothing of it can be left over.
 
-use super::data::Decoder;
+use super::chunk::Chunks;
+use super::data::{Decoder, Piece};
 use super::header::HeaderScan;
 use super::reply::{self, Reply};
 use common::address::{Address, ReversePath};
@@ -49,7 +50,7 @@ impl Transaction {
 }
 
 /// Why content is no longer wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unwanted {
     /// Over `message_size_limit`.
     TooLarge,
@@ -57,34 +58,66 @@ pub enum Unwanted {
     TooManyHops,
     /// A bare `LF` or `CR`.
     Bare(&'static str),
+    /// Refused before its first chunk.
+    Refused(Reply),
 }
 
 impl Unwanted {
     /// The reply after the end of data.
-    pub fn reply(self, hostname: &common::address::Domain) -> Reply {
+    pub fn reply(&self, hostname: &common::address::Domain) -> Reply {
         match self {
             Self::TooLarge => reply::TOO_LARGE,
             Self::TooManyHops => reply::TOO_MANY_HOPS,
             Self::Bare(what) => reply::bare_newline(hostname, what),
+            Self::Refused(reply) => reply.clone(),
         }
     }
 }
 
-/// Between DATA and the end of data.
+/// How content is framed.
+#[derive(Debug)]
+pub enum Framing {
+    /// DATA: up to a line with a lone dot.
+    Dot(Decoder),
+    /// BDAT: by count.
+    Chunks(Chunks),
+}
+
+impl Framing {
+    /// Takes the next piece; see [`Decoder::next`] and [`Chunks::next`].
+    pub fn next<'a>(&mut self, input: &'a [u8]) -> Piece<'a> {
+        match self {
+            Self::Dot(decoder) => decoder.next(input),
+            Self::Chunks(chunks) => chunks.next(input),
+        }
+    }
+
+    /// The first bare line end met.
+    pub fn bare_newline(&self) -> Option<&'static str> {
+        match self {
+            Self::Dot(decoder) => decoder.bare_newline(),
+            Self::Chunks(chunks) => chunks.bare_newline(),
+        }
+    }
+}
+
+/// Between DATA and the end of data, and between the first BDAT and the last.
 #[derive(Debug)]
 pub struct Content {
     /// For the log.
     pub sender: ReversePath,
     /// The first recipient, for the log.
     pub recipient: Option<Address>,
-    /// Transparency and the end of data.
-    pub decoder: Decoder,
+    /// Where it ends.
+    pub framing: Framing,
     /// What the header says.
     pub header: HeaderScan,
     /// Octets of content so far, unwanted ones too.
     pub length: u64,
     /// Set when the message will be refused; nothing is handed out any more.
     pub unwanted: Option<Unwanted>,
+    /// Is the reason in the log already?
+    pub logged: bool,
     /// Octets received since the deadline was last moved.
     pub since_progress: u64,
 }

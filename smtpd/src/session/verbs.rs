@@ -1,7 +1,7 @@
 //! The table of verbs: what each is allowed in, counts as, and does to a pipelining group. The rules of the
 //! session that concern one verb alone stand here and nowhere else.
 
-use super::reply::{HELLO_FIRST, NEED_MAIL, NEED_RCPT, NESTED_MAIL, Reply};
+use super::reply::{DATA_AFTER_BDAT, HELLO_FIRST, NEED_MAIL, NEED_RCPT, NESTED_MAIL, RCPT_AFTER_BDAT, Reply};
 
 /// How far the dialogue is, as far as verbs are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,10 +14,16 @@ pub enum Stage {
     Sender,
     /// At least one recipient was accepted.
     Recipients,
+    /// A part of the content has come by BDAT, or was refused there.
+    Chunks,
 }
 
 /// All stages, in order.
-pub const STAGES: [Stage; 4] = [Stage::Fresh, Stage::Greeted, Stage::Sender, Stage::Recipients];
+pub const STAGES: [Stage; 5] =
+    [Stage::Fresh, Stage::Greeted, Stage::Sender, Stage::Recipients, Stage::Chunks];
+
+/// What is answered instead of carrying a verb out, in the order of [`STAGES`]; `None` where it is allowed.
+pub type Refusals = [Option<&'static Reply>; STAGES.len()];
 
 /// What a verb does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +38,8 @@ pub enum Verb {
     Rcpt,
     /// RFC 5321 4.1.1.4.
     Data,
+    /// RFC 3030 2.
+    Bdat,
     /// RFC 5321 4.1.1.5.
     Rset,
     /// RFC 5321 4.1.1.9.
@@ -56,7 +64,7 @@ pub struct Rule {
     /// What it does.
     pub verb: Verb,
     /// What is answered instead, by stage; `None` where the verb is allowed.
-    pub refusal: [Option<&'static Reply>; 4],
+    pub refusal: Refusals,
     /// Must it be the last of a pipelining group, so that its reply may not wait for company (RFC 2920 3.1,
     /// 3.2)?
     pub ends_group: bool,
@@ -71,19 +79,16 @@ impl Rule {
     }
 }
 
-const ANY: [Option<&Reply>; 4] = [None; 4];
-// In the order of STAGES.
-const MAIL_STAGES: [Option<&Reply>; 4] = [Some(&HELLO_FIRST), None, Some(&NESTED_MAIL), Some(&NESTED_MAIL)];
-const RCPT_STAGES: [Option<&Reply>; 4] = [Some(&NEED_MAIL), Some(&NEED_MAIL), None, None];
-const DATA_STAGES: [Option<&Reply>; 4] = [Some(&NEED_RCPT), Some(&NEED_RCPT), Some(&NEED_RCPT), None];
+const ANY: Refusals = [None; STAGES.len()];
+#[rustfmt::skip]
+const MAIL_STAGES: Refusals =
+    [Some(&HELLO_FIRST), None, Some(&NESTED_MAIL), Some(&NESTED_MAIL), Some(&NESTED_MAIL)];
+const RCPT_STAGES: Refusals = [Some(&NEED_MAIL), Some(&NEED_MAIL), None, None, Some(&RCPT_AFTER_BDAT)];
+const DATA_STAGES: Refusals =
+    [Some(&NEED_RCPT), Some(&NEED_RCPT), Some(&NEED_RCPT), None, Some(&DATA_AFTER_BDAT)];
+const BDAT_STAGES: Refusals = [Some(&NEED_RCPT), Some(&NEED_RCPT), Some(&NEED_RCPT), None, None];
 
-const fn rule(
-    name: &'static str,
-    verb: Verb,
-    refusal: [Option<&'static Reply>; 4],
-    ends_group: bool,
-    junk: bool,
-) -> Rule {
+const fn rule(name: &'static str, verb: Verb, refusal: Refusals, ends_group: bool, junk: bool) -> Rule {
     Rule { name, verb, refusal, ends_group, junk }
 }
 
@@ -99,7 +104,7 @@ pub const TABLE: &[Rule] = &[
     rule("MAIL",     Verb::Mail,        MAIL_STAGES,  false,  false),
     rule("RCPT",     Verb::Rcpt,        RCPT_STAGES,  false,  false),
     rule("DATA",     Verb::Data,        DATA_STAGES,  true,   false),
-    rule("BDAT",     Verb::NotOffered,  ANY,          true,   false),
+    rule("BDAT",     Verb::Bdat,        BDAT_STAGES,  false,  false),
     rule("RSET",     Verb::Rset,        ANY,          false,  true),
     rule("NOOP",     Verb::Noop,        ANY,          true,   true),
     rule("VRFY",     Verb::Vrfy,        ANY,          true,   true),

@@ -5,6 +5,7 @@
 //! | `# …` | what the rule is |
 //! | `! key value` | the host: `size`, `recipients`, `free`, `commit`, `trusted`, `normalize`, `refuses` |
 //! | `C: …`, `C*20: …` | the client sends a line; lines in a row are one packet (`\r \n \0 \t \\ \xHH` are escapes) |
+//! | `E: name` | the client says EHLO with this name, and is taken; which extensions come back is another file's rule |
 //! | `R: …` | the same without CRLF at its end |
 //! | `S: …`, `S*20: …` | exactly this comes back |
 //! | `L: …` | this is in the log, behind what was found by earlier `L:` lines |
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 #[test]
 fn dialogues() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogues");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/dialogues");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(files.len() > 20, "the fixtures are there");
@@ -73,6 +74,13 @@ fn replay(text: &str, bytewise: bool) -> Result<(), String> {
                         Some(line) if line == value => {}
                         other => return wrong(format!("wanted {value:?}, got {other:?}")),
                     }
+                }
+            }
+            "E" => {
+                send(player, format!("EHLO {value}\r\n").as_bytes(), bytewise);
+                let replies = player.replies();
+                if replies.iter().any(|line| !line.starts_with("250")) {
+                    return wrong(format!("EHLO is refused: {replies:?}"));
                 }
             }
             "T" => player.pass(Duration::from_secs(value.parse().unwrap())),

@@ -127,6 +127,9 @@ impl Player {
                     assert!(self.open.is_none());
                     self.open = Some((*start, Vec::new()));
                 }
+                Action::Append(content) => {
+                    self.open.as_mut().expect("content belongs to a message").1.extend_from_slice(content);
+                }
                 Action::Discard => assert!(self.open.take().is_some(), "only what has begun can be dropped"),
                 Action::Log(_, line) => self.log.push(line),
                 Action::Close { .. } => self.closed = true,

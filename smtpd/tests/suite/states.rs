@@ -8,7 +8,7 @@ use std::path::Path;
 
 fn at(stage: Stage) -> Player {
     let mut player = Player::new(Host::default());
-    let commands = ["EHLO client.example", "MAIL FROM:<a@b.example>", "RCPT TO:<joe@example>"];
+    let commands = ["EHLO client.example", "MAIL FROM:<a@b.example>", "RCPT TO:<joe@example>", "BDAT 2\r\n"];
     let depth = STAGES.iter().position(|s| *s == stage).unwrap();
     for command in &commands[..depth] {
         player.send(format!("{command}\r\n").as_bytes());
@@ -24,6 +24,7 @@ fn arguments(verb: Verb) -> (&'static str, &'static str) {
         Verb::Mail => (" FROM:<c@d.example>", " FROM:c"),
         Verb::Rcpt => (" TO:<jane@example>", " TO:<jane"),
         Verb::Vrfy => (" joe", ""),
+        Verb::Bdat => (" 5\r\nabc", " x"),
         Verb::Foreign => (" / HTTP/1.1", ""),
         Verb::Data | Verb::Rset => ("", " x"),
         Verb::Noop | Verb::Help | Verb::Quit | Verb::NotOffered => ("", " x"),

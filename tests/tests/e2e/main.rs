@@ -18,6 +18,7 @@ mod latency;
 mod load;
 mod pair;
 mod privileges;
+mod protocol;
 mod queue;
 mod relay;
 mod replies;
