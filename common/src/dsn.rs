@@ -312,7 +312,11 @@ fn xtext(text: &str) -> String {
     out
 }
 
-/// What xtext stands for. Digits of either case are read.
+/// What xtext stands for (RFC 3461 4). Digits of either case are read. Errors: not xtext, or not printable ASCII.
+pub fn decode_xtext(value: &str) -> Result<String, DsnError> {
+    from_xtext(value)
+}
+
 fn from_xtext(value: &str) -> Result<String, DsnError> {
     let mut out = String::with_capacity(value.len());
     let mut bytes = value.bytes();

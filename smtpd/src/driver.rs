@@ -8,8 +8,10 @@ use crate::message::Incoming;
 use crate::rules::Rules;
 use crate::server::{Shared, Stop};
 use crate::session::{Action, Answer, Client, Question, Session, Severity, reply};
+use nix::sys::socket::MsgFlags;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -180,10 +182,13 @@ impl Connection {
     async fn find(&mut self, question: Question) -> io::Result<Answer> {
         Ok(match question {
             Question::Connect { .. } | Question::Hello { .. } | Question::Data { .. } => Answer::Yes,
+            Question::Quiet if self.is_quiet().await => Answer::Yes,
+            Question::Quiet => Answer::Refused(reply::SYNCHRONIZATION),
             Question::Sender { size, .. } => self.rules.sender(size, self.shared.store.free()),
             Question::Recipient { recipient, bare_postmaster } => {
                 let client = self.session.client().ip;
-                self.rules.recipient(client, self.local, recipient, bare_postmaster).await
+                let local = self.session.destination().unwrap_or(self.local);
+                self.rules.recipient(client, local, recipient, bare_postmaster).await
             }
             Question::Commit { message_id } => {
                 self.flush().await?;
@@ -195,6 +200,22 @@ impl Connection {
                 }
             }
         })
+    }
+
+    /// Has the client kept silent so far, and for the time that `greeting_delay` says?
+    async fn is_quiet(&self) -> bool {
+        let mut octet = [0];
+        let said = nix::sys::socket::recv(
+            self.stream.as_raw_fd(),
+            &mut octet,
+            MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT,
+        );
+        if said.is_ok_and(|octets| octets > 0) {
+            return false;
+        }
+        let delay = self.rules.greeting_delay;
+        // A client that goes away is no talker: its end is seen where others' is.
+        delay.is_zero() || !matches!(timeout(delay, self.stream.peek(&mut octet)).await, Ok(Ok(1..)))
     }
 
     /// Sends what is waiting; a client that does not take it in time is given up.

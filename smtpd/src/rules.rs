@@ -11,6 +11,7 @@ use common::tables::Tables;
 use common::users::Users;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::spawn_blocking;
 
 /// What sessions go by.
@@ -18,6 +19,8 @@ use tokio::task::spawn_blocking;
 pub struct Rules {
     /// For the core.
     pub settings: Arc<Settings>,
+    /// How long a stranger has to be silent before it is greeted.
+    pub greeting_delay: Duration,
     /// Most connections at once.
     pub max_connections: u32,
     per_client: u32,
@@ -30,7 +33,9 @@ pub struct Rules {
 impl Rules {
     /// Reads the tables too.
     pub fn load(config: &Config) -> Result<Self, TableError> {
-        let Smtpd { message_size_limit, recipient_limit, idle_timeout, bare_newlines, .. } = config.smtpd;
+        let Smtpd {
+            message_size_limit, recipient_limit, idle_timeout, bare_newlines, greeting_delay, ..
+        } = config.smtpd;
         let is_local = |domain: &&Domain| config.local_domains.contains(domain);
         Ok(Self {
             settings: Arc::new(Settings {
@@ -40,7 +45,11 @@ impl Rules {
                 recipient_limit,
                 idle_timeout: *idle_timeout,
                 bare_newlines,
+                bare_newlines_networks: config.smtpd.bare_newlines_networks.clone(),
+                trusted_networks: config.trusted_networks.clone(),
+                xclient_networks: config.smtpd.xclient_networks.clone(),
             }),
+            greeting_delay: *greeting_delay,
             max_connections: config.smtpd.max_connections,
             per_client: config.smtpd.max_connections_per_client,
             trusted: config.trusted_networks.clone(),

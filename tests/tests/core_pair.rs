@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use common::address::{Address, Domain};
-use common::config::BareNewlines;
+use common::config::{BareNewlines, Networks};
 use common::time::Timestamp;
 use deliverd::smtp::client::{Action, Client, Ended, Order, Peer, Target, Transparency};
 use smtpd::session::reply::Reply;
@@ -44,6 +44,9 @@ impl Server {
             recipient_limit: 3,
             idle_timeout: Duration::from_secs(300),
             bare_newlines: BareNewlines::Reject,
+            bare_newlines_networks: Networks::default(),
+            trusted_networks: Networks::default(),
+            xclient_networks: Networks::default(),
         };
         let client = session::Client::new([127, 0, 0, 1].into());
         let session = Session::new(Arc::new(settings), client, NOW);
@@ -99,6 +102,7 @@ impl Server {
         match question {
             Question::Connect { .. }
             | Question::Hello { .. }
+            | Question::Quiet
             | Question::Sender { .. }
             | Question::Data { .. } => Answer::Yes,
             Question::Recipient { recipient, .. } => match recipient.local_part().as_str() {

@@ -71,6 +71,12 @@ pub struct Smtpd {
     pub idle_timeout: TimeSpan,
     /// What becomes of a bare LF or CR in content: "reject", or "normalize" to CRLF.
     pub bare_newlines: BareNewlines,
+    /// Clients whose bare LF or CR becomes CRLF although bare_newlines is "reject".
+    pub bare_newlines_networks: Networks,
+    /// Clients wait so long for the greeting, and who talks meanwhile is refused; not for trusted_networks.
+    pub greeting_delay: TimeSpan,
+    /// Clients that may speak for others with XCLIENT.
+    pub xclient_networks: Networks,
     /// Where to listen.
     pub listen: Vec<Listen>,
 }
@@ -254,6 +260,9 @@ impl Default for Smtpd {
             max_connections_per_client: 50,
             idle_timeout: TimeSpan::from_secs(300),
             bare_newlines: BareNewlines::Reject,
+            bare_newlines_networks: Networks::default(),
+            greeting_delay: TimeSpan::from_secs(0),
+            xclient_networks: Networks::default(),
         }
     }
 }

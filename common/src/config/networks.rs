@@ -33,6 +33,12 @@ impl Networks {
     }
 }
 
+impl FromIterator<Network> for Networks {
+    fn from_iter<I: IntoIterator<Item = Network>>(list: I) -> Self {
+        Self(list.into_iter().collect())
+    }
+}
+
 impl Network {
     /// Is the address in it?
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -3,7 +3,7 @@
 
 use super::reply::Reply;
 use common::address::{Address, Domain, ReversePath};
-use common::config::BareNewlines;
+use common::config::{BareNewlines, Networks};
 use common::dsn::MessageDsn;
 use spool::envelope::{Body, Recipient};
 use spool::id::QueueId;
@@ -27,6 +27,12 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Content with bare CR or LF.
     pub bare_newlines: BareNewlines,
+    /// Clients whose bare CR or LF become CRLF, whatever `bare_newlines` says.
+    pub bare_newlines_networks: Networks,
+    /// Clients that may talk out of turn.
+    pub trusted_networks: Networks,
+    /// Clients that may speak for others with XCLIENT.
+    pub xclient_networks: Networks,
 }
 
 /// The other side of a connection.
@@ -97,6 +103,9 @@ pub enum Question {
         /// As in [`super::Session::client`].
         client: Client,
     },
+    /// Before the greeting: has the client said nothing yet? Answer: [`Answer::Yes`], or [`Answer::Refused`]
+    /// with any reply when it has: the session ends.
+    Quiet,
     /// HELO or EHLO: is this name taken? Answer: [`Answer::Yes`] or [`Answer::Refused`].
     Hello {
         /// The argument; see [`Hello::name`].

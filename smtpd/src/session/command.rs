@@ -92,8 +92,8 @@ pub fn parse(verb: Verb, args: &[u8], mail_name: &Domain) -> Option<Result<Comma
         Verb::Help => Ok(Command::Help),
         // Whoever wants to go may go.
         Verb::Quit => Ok(Command::Quit),
-        // BDAT is read by itself: what follows it depends on its arguments, also when it is refused.
-        Verb::Bdat | Verb::NotOffered | Verb::Foreign => return None,
+        // BDAT and XCLIENT are read where they are carried out.
+        Verb::Bdat | Verb::Xclient | Verb::NotOffered | Verb::Foreign => return None,
     })
 }
 

@@ -4,13 +4,13 @@ use super::action::{Action, Answer, Hello, MessageStart, Question};
 use super::command::{self, Command};
 use super::data::Decoder;
 use super::header::HeaderScan;
+use super::offer;
 use super::reply::{self, Reply};
 use super::transaction::{Content, Framing, OVERSHOOT_LIMIT, Transaction};
 use super::verbs::{self, Stage, Verb};
 use super::{After, Asked, Phase, Session};
 use common::address::{Address, ReversePath};
 use common::dsn::{MessageDsn, RecipientDsn};
-use common::text::printable_bytes;
 use spool::envelope::{Body, Recipient};
 use std::sync::Arc;
 
@@ -23,24 +23,24 @@ pub(super) enum Done {
 }
 
 impl Session {
-    /// Carries out one command line. `followed`: did more octets arrive with it?
-    pub(super) fn command(&mut self, line: &[u8], followed: bool) {
+    /// Carries out one command line. `rest`: what arrived with it.
+    pub(super) fn command(&mut self, line: &[u8], rest: &[u8]) {
         let (word, args) = command::split(line);
         let found = verbs::find(word);
         self.after = found.map_or(After::Unknown, |(verb, _)| After::Verb(verb));
         self.tally.came(found.map(|(verb, _)| verb));
         let Some((verb, rule)) = found else {
+            if !rest.is_empty() && !self.may_pipeline() {
+                return self.out_of_turn(rest);
+            }
             self.refuse(unknown(line));
             return self.check_patience();
         };
         if rule.verb == Verb::Foreign {
-            self.warn(format!("non-SMTP command from {}: {}", self.client, printable_bytes(line, 100)));
-            return self.close(reply::NOT_SMTP);
+            return self.foreign(line);
         }
-        if rule.verb == Verb::Data && followed {
-            // Were DATA refused, this content would be taken for commands.
-            self.info(format!("improper command pipelining after DATA from {}", self.client));
-            return self.close(reply::SYNCHRONIZATION);
+        if !rest.is_empty() && !self.may_go_on(rule) {
+            return self.out_of_turn(rest);
         }
         match self.run(rule, args) {
             Ok(Done::Reply(reply)) => {
@@ -56,6 +56,22 @@ impl Session {
         self.check_patience();
     }
 
+    /// May more follow this command before its reply (RFC 2920 3.1)?
+    fn may_go_on(&self, rule: &verbs::Rule) -> bool {
+        match rule.verb {
+            // Were DATA refused, this content would be taken for commands.
+            Verb::Data => false,
+            // Nobody will read it.
+            Verb::Quit => true,
+            _ => self.is_trusted() || (self.may_pipeline() && !rule.ends_group),
+        }
+    }
+
+    /// PIPELINING is offered in the reply to EHLO.
+    fn may_pipeline(&self) -> bool {
+        self.is_trusted() || self.hello.as_ref().is_some_and(|hello| hello.extended)
+    }
+
     fn run(&mut self, rule: &verbs::Rule, args: &[u8]) -> Result<Done, Reply> {
         let stage = self.stage().unwrap_or(Stage::Fresh);
         if rule.verb == Verb::Bdat {
@@ -67,6 +83,9 @@ impl Session {
         }
         if args.contains(&b'\r') {
             return Err(reply::BARE_CR);
+        }
+        if rule.verb == Verb::Xclient {
+            return self.xclient(args);
         }
         let Some(command) = command::parse(rule.verb, args, &self.settings.mail_name) else {
             return Err(reply::NOT_IMPLEMENTED);
@@ -121,11 +140,29 @@ impl Session {
                 self.log_reject("CONNECT", &reply, None, None);
                 self.close(reply);
             }
-            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) => {
-                self.say(reply::greeting(&self.settings.hostname));
-                self.actions.push_back(Action::Flush);
+            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) if self.after == After::Connect => {
+                if self.is_trusted() {
+                    self.greet();
+                } else {
+                    self.ask(Asked::Quiet, Question::Quiet);
+                }
             }
+            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) => self.greet(),
         }
+    }
+
+    fn quiet_answered(&mut self, answer: Answer) {
+        self.phase = Phase::Idle;
+        match answer {
+            // RFC 5321 3.1: the client waits for the greeting.
+            Answer::Refused(_) => self.out_of_turn(b""),
+            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) => self.greet(),
+        }
+    }
+
+    fn greet(&mut self) {
+        self.say(reply::greeting(&self.settings.hostname));
+        self.actions.push_back(Action::Flush);
     }
 
     /// What was before stays until the answer is there: a transaction, too.
@@ -161,14 +198,9 @@ impl Session {
         if !extended {
             return Reply::plain(250, hostname.to_string().into());
         }
-        // RFC 1870 4: SIZE alone says that there is no limit.
-        let size = match self.settings.message_size_limit {
-            0 => "SIZE".to_owned(),
-            limit => format!("SIZE {limit}"),
-        };
-        let offer =
-            format!("{hostname}\nPIPELINING\n{size}\n8BITMIME\nENHANCEDSTATUSCODES\nDSN\nCHUNKING\nHELP");
-        Reply::plain(250, offer.into())
+        let mut lines = vec![hostname.to_string()];
+        lines.extend(offer::keywords(&self.settings, self.xclient));
+        Reply::plain(250, lines.join("\n").into())
     }
 
     fn mail(
@@ -272,6 +304,7 @@ impl Session {
     pub(super) fn answered(&mut self, asked: Asked, answer: Answer) {
         match asked {
             Asked::Connect => self.connect_answered(answer),
+            Asked::Quiet => self.quiet_answered(answer),
             Asked::Hello(hello, before) => self.hello_answered(hello, *before, answer),
             Asked::Data(transaction) => self.data_answered(transaction, answer),
             Asked::FirstChunk(transaction, size, last) => {

@@ -3,7 +3,7 @@
 
 use super::action::{Action, Answer, Question};
 use super::reply;
-use super::transaction::{Content, Framing, HOP_LIMIT, Unwanted};
+use super::transaction::{Content, Framing, HEADER_LIMIT, HOP_LIMIT, Unwanted};
 use super::{After, Asked, Phase, Session, Taken};
 use common::config::BareNewlines;
 use common::time::Timestamp;
@@ -63,14 +63,17 @@ impl Session {
 
     fn verdict(&self, content: &Content) -> Option<Unwanted> {
         let limit = self.settings.message_size_limit;
-        if let (Some(what), BareNewlines::Reject) =
-            (content.framing.bare_newline(), self.settings.bare_newlines)
+        if let Some(what) = content.framing.bare_newline()
+            && self.settings.bare_newlines == BareNewlines::Reject
+            && !self.settings.bare_newlines_networks.contains(self.client.ip)
         {
             Some(Unwanted::Bare(what))
         } else if limit > 0 && content.length > limit {
             Some(Unwanted::TooLarge)
         } else if content.header.hops() > HOP_LIMIT {
             Some(Unwanted::TooManyHops)
+        } else if content.header.size() > HEADER_LIMIT {
+            Some(Unwanted::HeaderTooLarge)
         } else {
             None
         }

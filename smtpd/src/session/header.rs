@@ -15,6 +15,7 @@ const MAX_MESSAGE_ID: usize = 250;
 pub struct HeaderScan {
     line: Vec<u8>,
     over: bool,
+    size: u64,
     hops: u32,
     /// The value so far, and whether more of it may follow on the next line.
     message_id: Option<Vec<u8>>,
@@ -28,6 +29,7 @@ impl HeaderScan {
             let end = memchr(b'\n', content).map(|i| i + 1);
             let (part, rest) =
                 content.split_at_checked(end.unwrap_or(content.len())).unwrap_or((content, b""));
+            self.size = self.size.saturating_add(part.len().try_into().unwrap_or(u64::MAX));
             let room = MAX_LINE.saturating_sub(self.line.len());
             self.line.extend_from_slice(part.get(..room).unwrap_or(part));
             if end.is_some() {
@@ -41,6 +43,11 @@ impl HeaderScan {
         if self.over {
             self.line = Vec::new();
         }
+    }
+
+    /// Octets of the header so far.
+    pub fn size(&self) -> u64 {
+        self.size
     }
 
     /// `Received` fields so far.

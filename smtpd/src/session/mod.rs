@@ -22,17 +22,21 @@ mod content;
 pub mod data;
 pub mod header;
 pub mod line;
+pub mod offer;
 pub mod reply;
 pub mod tally;
 pub mod transaction;
 pub mod verbs;
+mod xclient;
 
 pub use action::{Action, Answer, Client, Hello, MessageStart, Question, Settings, Severity, Token};
 
+use common::text::printable_bytes;
 use common::time::Timestamp;
 use line::{Line, LineReader};
 use reply::Reply;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tally::Tally;
 use transaction::{Content, Transaction};
@@ -49,6 +53,9 @@ pub struct Session {
     actions: VecDeque<Action>,
     tally: Tally,
     after: After,
+    /// Who is at the other end of the wire, and may it speak for others?
+    xclient: bool,
+    destination: Option<IpAddr>,
     token: u32,
     deadline: Option<Timestamp>,
 }
@@ -89,6 +96,7 @@ impl Phase {
 #[derive(Debug)]
 enum Asked {
     Connect,
+    Quiet,
     Hello(Hello, Box<Phase>),
     Sender(Box<Transaction>),
     Recipient(Box<Transaction>, spool::envelope::Recipient),
@@ -141,9 +149,12 @@ impl Session {
             actions: VecDeque::new(),
             tally: Tally::default(),
             after: After::Connect,
+            xclient: false,
+            destination: None,
             token: 0,
             deadline: None,
         };
+        session.xclient = session.settings.xclient_networks.contains(session.client.ip);
         session.info(format!("connect from {}", session.client));
         session.progress(now);
         session.connect();
@@ -240,6 +251,11 @@ impl Session {
         &self.client
     }
 
+    /// Which of our addresses the client has connected to, when a host in front of us says so.
+    pub fn destination(&self) -> Option<IpAddr> {
+        self.destination
+    }
+
     /// How far the dialogue is; `None` while content or an answer is awaited, and after the end.
     pub fn stage(&self) -> Option<Stage> {
         match &self.phase {
@@ -256,6 +272,11 @@ impl Session {
 // What all parts use.
 impl Session {
     fn receive_line(&mut self, input: &[u8], now: Timestamp) -> usize {
+        // The first octet of a TLS handshake (RFC 8446 5.1): no line end may ever follow it.
+        if self.line.is_at_start() && input.first() == Some(&0x16) {
+            self.foreign(input);
+            return input.len();
+        }
         let mut reader = std::mem::take(&mut self.line);
         let (used, line) = reader.take(input);
         if line != Line::Partial {
@@ -264,7 +285,7 @@ impl Session {
         match line {
             Line::Partial => {}
             Line::Whole(line) => {
-                self.command(line, used < input.len());
+                self.command(line, input.get(used..).unwrap_or_default());
                 reader.release();
             }
             Line::TooLong => {
@@ -306,6 +327,25 @@ impl Session {
 
     fn say(&mut self, reply: Reply) {
         self.actions.push_back(Action::Reply(reply));
+    }
+
+    /// Another protocol than ours.
+    fn foreign(&mut self, words: &[u8]) {
+        self.warn(format!("non-SMTP command from {}: {}", self.client, printable_bytes(words, 100)));
+        self.close(reply::NOT_SMTP);
+    }
+
+    /// The client has not waited for its turn (RFC 2920 3.1): what it says now may have been put into its
+    /// mouth, or belong to another protocol.
+    fn out_of_turn(&mut self, words: &[u8]) {
+        let words = printable_bytes(words, 100);
+        let after = self.after.name();
+        self.info(format!("improper command pipelining after {after} from {}: {words}", self.client));
+        self.close(reply::SYNCHRONIZATION);
+    }
+
+    fn is_trusted(&self) -> bool {
+        self.settings.trusted_networks.contains(self.client.ip)
     }
 
     /// A reply to a mistake of the client's; too many of them end the session.

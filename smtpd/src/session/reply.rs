@@ -120,7 +120,7 @@ pub const BARE_CR: Reply = Reply::fixed(500, (5, 5, 2), "Error: bare <CR> receiv
 /// Octets in a command that neither names nor addresses have.
 pub const BAD_CHARACTER: Reply =
     Reply::fixed(501, (5, 5, 2), "Error: control or non-ASCII character in command");
-/// Content that came in the same packet as DATA (RFC 2920 3.1).
+/// The client did not wait for its turn (RFC 2920 3.1).
 pub const SYNCHRONIZATION: Reply = Reply::fixed(554, (5, 5, 0), "Error: SMTP protocol synchronization");
 /// A browser or proxy speaks.
 pub const NOT_SMTP: Reply = Reply::fixed(221, (2, 7, 0), "Error: I can break rules, too. Goodbye.");
@@ -132,6 +132,12 @@ pub const NO_SPACE: Reply = Reply::fixed(452, (4, 3, 1), "Insufficient system st
 pub const WRITE_ERROR: Reply = Reply::fixed(451, (4, 3, 0), "Error: queue file write error");
 /// The recipient limit.
 pub const TOO_MANY_RECIPIENTS: Reply = Reply::fixed(452, (4, 5, 3), "Error: too many recipients");
+/// A header over its limit.
+pub const HEADER_TOO_LARGE: Reply = Reply::fixed(552, (5, 3, 4), "Error: header too large");
+/// XCLIENT from a client that may not.
+pub const NOT_AUTHORIZED: Reply = Reply::fixed(550, (5, 7, 0), "Error: insufficient authorization");
+/// XCLIENT within a transaction.
+pub const IN_TRANSACTION: Reply = Reply::fixed(503, (5, 5, 1), "Error: MAIL transaction in progress");
 /// More `Received` lines than a sane way has.
 pub const TOO_MANY_HOPS: Reply = Reply::fixed(554, (5, 4, 6), "Error: too many hops");
 

@@ -13,6 +13,8 @@ use std::collections::HashSet;
 /// `Received` fields that a message may have: more of them are a loop (RFC 5321 6.3; the figure is
 /// Postfix's).
 pub const HOP_LIMIT: u32 = 50;
+/// Octets of a header: what is longer is no message, and a burden for every program behind us.
+pub const HEADER_LIMIT: u64 = 1 << 20;
 /// Recipients over the limit that are refused without counting as errors: a client with a long list does
 /// nothing wrong (RFC 5321 4.5.3.1.10).
 pub const OVERSHOOT_LIMIT: u32 = 1000;
@@ -56,6 +58,8 @@ pub enum Unwanted {
     TooLarge,
     /// More than [`HOP_LIMIT`] `Received` fields.
     TooManyHops,
+    /// More than [`HEADER_LIMIT`] octets of header.
+    HeaderTooLarge,
     /// A bare `LF` or `CR`.
     Bare(&'static str),
     /// Refused before its first chunk.
@@ -68,6 +72,7 @@ impl Unwanted {
         match self {
             Self::TooLarge => reply::TOO_LARGE,
             Self::TooManyHops => reply::TOO_MANY_HOPS,
+            Self::HeaderTooLarge => reply::HEADER_TOO_LARGE,
             Self::Bare(what) => reply::bare_newline(hostname, what),
             Self::Refused(reply) => reply.clone(),
         }

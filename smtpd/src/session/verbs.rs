@@ -1,7 +1,9 @@
 //! The table of verbs: what each is allowed in, counts as, and does to a pipelining group. The rules of the
 //! session that concern one verb alone stand here and nowhere else.
 
-use super::reply::{DATA_AFTER_BDAT, HELLO_FIRST, NEED_MAIL, NEED_RCPT, NESTED_MAIL, RCPT_AFTER_BDAT, Reply};
+use super::reply::{
+    DATA_AFTER_BDAT, HELLO_FIRST, IN_TRANSACTION, NEED_MAIL, NEED_RCPT, NESTED_MAIL, RCPT_AFTER_BDAT, Reply,
+};
 
 /// How far the dialogue is, as far as verbs are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub enum Verb {
     Help,
     /// RFC 5321 4.1.1.10.
     Quit,
+    /// Postfix's XCLIENT_README.
+    Xclient,
     /// Known to the world, not offered here: refused with 502.
     NotOffered,
     /// Another protocol's: the session ends.
@@ -88,6 +92,9 @@ const DATA_STAGES: Refusals =
     [Some(&NEED_RCPT), Some(&NEED_RCPT), Some(&NEED_RCPT), None, Some(&DATA_AFTER_BDAT)];
 const BDAT_STAGES: Refusals = [Some(&NEED_RCPT), Some(&NEED_RCPT), Some(&NEED_RCPT), None, None];
 
+const IDLE_STAGES: Refusals =
+    [None, None, Some(&IN_TRANSACTION), Some(&IN_TRANSACTION), Some(&IN_TRANSACTION)];
+
 const fn rule(name: &'static str, verb: Verb, refusal: Refusals, ends_group: bool, junk: bool) -> Rule {
     Rule { name, verb, refusal, ends_group, junk }
 }
@@ -112,13 +119,24 @@ pub const TABLE: &[Rule] = &[
     rule("ETRN",     Verb::NotOffered,  ANY,          true,   false),
     rule("TURN",     Verb::NotOffered,  ANY,          true,   false),
     rule("HELP",     Verb::Help,        ANY,          true,   true),
+    rule("XCLIENT",  Verb::Xclient,     IDLE_STAGES,  true,   true),
     rule("QUIT",     Verb::Quit,        ANY,          true,   false),
     rule("GET",      Verb::Foreign,     ANY,          true,   false),
     rule("POST",     Verb::Foreign,     ANY,          true,   false),
     rule("CONNECT",  Verb::Foreign,     ANY,          true,   false),
+    rule("HEAD",     Verb::Foreign,     ANY,          true,   false),
+    rule("PUT",      Verb::Foreign,     ANY,          true,   false),
+    rule("OPTIONS",  Verb::Foreign,     ANY,          true,   false),
+    rule("HOST:",    Verb::Foreign,     ANY,          true,   false),
+    rule("SSH-",     Verb::Foreign,     ANY,          true,   false),
 ];
 
-/// The rule of a verb, in any case of letters.
+/// The rule of a verb, in any case of letters. A name in the table that ends with `-` stands for all words that
+/// begin with it.
 pub fn find(name: &[u8]) -> Option<(usize, &'static Rule)> {
-    TABLE.iter().enumerate().find(|(_, rule)| rule.name.as_bytes().eq_ignore_ascii_case(name))
+    TABLE.iter().enumerate().find(|(_, rule)| {
+        let known = rule.name.as_bytes();
+        let name = if known.ends_with(b"-") { name.get(..known.len()).unwrap_or(name) } else { name };
+        known.eq_ignore_ascii_case(name)
+    })
 }

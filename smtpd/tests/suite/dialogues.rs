@@ -3,7 +3,7 @@
 //! | line | means |
 //! | --- | --- |
 //! | `# …` | what the rule is |
-//! | `! key value` | the host: `size`, `recipients`, `free`, `commit`, `trusted`, `normalize`, `refuses` |
+//! | `! key value` | the host: `size`, `recipients`, `free`, `commit`, `trusted`, `normalize`, `normalize client`, `refuses`, `early`, `xclient` |
 //! | `C: …`, `C*20: …` | the client sends a line; lines in a row are one packet (`\r \n \0 \t \\ \xHH` are escapes) |
 //! | `E: name` | the client says EHLO with this name, and is taken; which extensions come back is another file's rule |
 //! | `R: …` | the same without CRLF at its end |
@@ -14,7 +14,7 @@
 //! | `G:` | the client is gone |
 //! | `X:` | the connection is closed |
 
-use crate::player::{Commit, Host, Player};
+use crate::player::{Commit, Host, Player, of_client};
 use common::config::BareNewlines;
 use common::dsn::{MessageDsn, RecipientDsn};
 use std::path::Path;
@@ -154,7 +154,13 @@ fn set(host: &mut Host, setting: &str) {
         "size" => host.settings.message_size_limit = value.parse().unwrap(),
         "recipients" => host.settings.recipient_limit = value.parse().unwrap(),
         "free" => host.free = value.parse().unwrap(),
-        "trusted" => host.trusted = true,
+        "trusted" => {
+            host.trusted = true;
+            host.settings.trusted_networks = of_client();
+        }
+        "early" => host.early = true,
+        "xclient" => host.settings.xclient_networks = of_client(),
+        "normalize" if value == "client" => host.settings.bare_newlines_networks = of_client(),
         "refuses" => {
             let stages = ["connect", "hello", "data"];
             host.refuses = stages.into_iter().find(|stage| *stage == value).unwrap();

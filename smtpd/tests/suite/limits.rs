@@ -9,7 +9,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn in_content(host: Host) -> Player {
     let mut player = Player::new(host);
-    player.send(b"EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<joe@example>\r\nDATA\r\n");
+    player.lines("EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<joe@example>\r\nDATA\r\n");
     assert!(player.open.is_some());
     player.replies();
     player
@@ -75,6 +75,24 @@ fn the_size_limit_is_exact() {
 }
 
 #[test]
+fn the_header_has_a_limit_and_the_body_has_none_of_its_own() {
+    let mut host = Host::default();
+    host.settings.message_size_limit = 0;
+    for (content, taken) in [
+        (["X: ".to_owned(), "y".repeat(1 << 20), "\r\n\r\nbody".into()].concat(), false),
+        (["X: y\r\n\r\n".to_owned(), "y".repeat(2 << 20)].concat(), true),
+        ("X: y\r\n".repeat(200_000), false),
+    ] {
+        let mut player = in_content(host.clone());
+        player.send(content.as_bytes());
+        player.send(b"\r\n.\r\n");
+        let reply = player.replies().remove(0);
+        assert_eq!(reply.starts_with("250"), taken, "{reply}");
+        assert!(taken || reply == "552 5.3.4 Error: header too large", "{reply}");
+    }
+}
+
+#[test]
 fn without_a_size_limit_there_is_none() {
     let mut host = Host::default();
     host.settings.message_size_limit = 0;
@@ -82,9 +100,10 @@ fn without_a_size_limit_there_is_none() {
     player.send(b"EHLO a\r\n");
     assert!(player.replies().contains(&"250-SIZE".to_owned()));
     let mut player = in_content(host);
+    player.send(b"\r\n");
     (0..100).for_each(|_| player.send(&[b'x'; 100_000]));
     player.send(b"\r\n.\r\n");
-    assert_eq!(player.messages[0].1.len(), 10_000_002);
+    assert_eq!(player.messages[0].1.len(), 10_000_004);
 }
 
 #[test]
@@ -139,7 +158,7 @@ fn an_answer_to_nothing_is_ignored_and_a_commit_is_never_broken_off() {
 #[test]
 fn recipients_far_beyond_the_limit_become_errors() {
     let mut player = Player::new(Host::default());
-    player.send(b"EHLO a\r\nMAIL FROM:<a@b>\r\n");
+    player.lines("EHLO a\r\nMAIL FROM:<a@b>\r\n");
     for i in 0..3 {
         player.send(format!("RCPT TO:<user{i}@example>\r\n").as_bytes());
     }

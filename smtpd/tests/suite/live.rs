@@ -246,6 +246,68 @@ fn idle_clients_are_told_when_time_is_up() {
     assert_eq!(client.line(), None);
 }
 
+/// RFC 5321 3.1; the client's octets are there before the server gets to say a word, or come while it waits.
+#[test]
+fn who_talks_before_the_greeting_is_refused() {
+    let server = Server::start_with("trusted_networks = [\"192.0.2.0/24\"]", "greeting_delay = \"60s\"");
+    let mut client = server.connect();
+    client.send(b"EHLO early.example\r\n");
+    assert_eq!(client.reply(), "554 5.5.0 Error: SMTP protocol synchronization");
+    assert_eq!(client.line(), None);
+
+    let server = Server::start_with("trusted_networks = [\"192.0.2.0/24\"]", "greeting_delay = \"300ms\"");
+    server.greeted();
+    // Who is trusted neither waits nor has to.
+    let server = Server::start("greeting_delay = \"60s\"");
+    let mut client = server.connect();
+    client.send(b"NOOP\r\n");
+    assert_eq!(client.reply(), "220 mail.example ESMTP Ironpost");
+    assert_eq!(client.reply(), "250 2.0.0 Ok");
+}
+
+#[test]
+fn bare_line_ends_of_listed_clients_become_crlf() {
+    for (networks, taken) in [("[\"127.0.0.0/8\"]", true), ("[\"192.0.2.0/24\"]", false)] {
+        let server = Server::start(&format!("bare_newlines_networks = {networks}"));
+        let mut client = server.greeted();
+        client.begin("joe@example");
+        client.send(b"a\nb");
+        let reply = client.ask("\r\n.");
+        assert_eq!(reply.starts_with("250 "), taken, "{reply}");
+        if let Some(id) = reply.strip_prefix("250 2.0.0 Ok: queued as ") {
+            assert!(server.content(id).1.ends_with(b"\r\na\r\nb\r\n"));
+        }
+    }
+}
+
+/// What a client in front of us says counts for trust, limits of relaying, the log and the header.
+#[test]
+fn a_listed_client_speaks_for_others() {
+    let server = Server::start_with(
+        "trusted_networks = [\"127.0.0.0/8\", \"198.51.100.0/24\"]",
+        "xclient_networks = [\"127.0.0.1\"]",
+    );
+    let mut client = server.greeted();
+    client.ask("MAIL FROM:<a@b.example>");
+    assert_eq!(client.ask("RCPT TO:<x@far.example>"), "250 2.1.5 Ok");
+    client.ask("RSET");
+    assert_eq!(
+        client.ask("XCLIENT NAME=c.example ADDR=192.0.2.7 DESTADDR=192.0.2.25 HELO=h.example PROTO=ESMTP"),
+        "220 mail.example ESMTP Ironpost"
+    );
+    client.ask("MAIL FROM:<a@b.example>");
+    assert_eq!(client.ask("RCPT TO:<x@far.example>"), "554 5.7.1 <x@far.example>: Relay access denied");
+    assert_eq!(client.ask("RCPT TO:<joe@[192.0.2.25]>"), "250 2.1.5 Ok");
+    client.ask("DATA");
+    let id = client.finish();
+    let content = String::from_utf8(server.content(&id).1).unwrap();
+    assert!(content.starts_with("Received: from h.example (c.example [192.0.2.7])\r\n"), "{content}");
+    assert_eq!(client.ask("XCLIENT ADDR=198.51.100.1"), "220 mail.example ESMTP Ironpost");
+    assert_eq!(client.ask("HELO i.example"), "250 mail.example");
+    client.ask("MAIL FROM:<a@b.example>");
+    assert_eq!(client.ask("RCPT TO:<x@far.example>"), "250 2.1.5 Ok");
+}
+
 #[test]
 fn the_last_reply_arrives_although_more_was_sent() {
     let server = Server::start("");

@@ -2,7 +2,7 @@
 //! what comes out.
 
 use common::address::{Address, Domain};
-use common::config::BareNewlines;
+use common::config::{BareNewlines, Network, Networks};
 use common::time::Timestamp;
 use smtpd::policy::{self, Standing};
 use smtpd::session::reply::{NO_SPACE, Reply, WRITE_ERROR};
@@ -16,6 +16,8 @@ use std::time::Duration;
 pub struct Host {
     pub settings: Settings,
     pub trusted: bool,
+    /// Does the client talk before it is greeted?
+    pub early: bool,
     /// Octets free for the queue.
     pub free: u64,
     /// What commits come to.
@@ -40,12 +42,20 @@ impl Default for Host {
             recipient_limit: 3,
             idle_timeout: Duration::from_secs(300),
             bare_newlines: BareNewlines::Reject,
+            bare_newlines_networks: Networks::default(),
+            trusted_networks: Networks::default(),
+            xclient_networks: Networks::default(),
         };
-        Self { settings, trusted: false, free: u64::MAX, commit: Commit::Works, refuses: "" }
+        Self { settings, trusted: false, early: false, free: u64::MAX, commit: Commit::Works, refuses: "" }
     }
 }
 
 const DENIED: Reply = Reply::fixed(554, (5, 7, 1), "Access denied");
+
+/// The network of the test's client.
+pub fn of_client() -> Networks {
+    ["192.0.2.0/24".parse::<Network>().unwrap()].into_iter().collect()
+}
 
 pub fn domain(text: &str) -> Domain {
     text.parse().unwrap()
@@ -82,6 +92,11 @@ impl Player {
         };
         player.act();
         player
+    }
+
+    /// The client sends these lines, each after the reply to the one before.
+    pub fn lines(&mut self, lines: &str) {
+        lines.split_inclusive("\r\n").for_each(|line| self.send(line.as_bytes()));
     }
 
     /// The client sends this, in one packet.
@@ -146,6 +161,8 @@ impl Player {
             Question::Connect { .. } => self.policy("connect"),
             Question::Hello { .. } => self.policy("hello"),
             Question::Data { .. } => self.policy("data"),
+            Question::Quiet if self.host.early => Answer::Refused(DENIED),
+            Question::Quiet => Answer::Yes,
             Question::Sender { size, .. } => {
                 policy::room(size, Some(self.host.free)).map_or_else(Answer::Refused, |()| Answer::Yes)
             }

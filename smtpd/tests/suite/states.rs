@@ -1,13 +1,15 @@
 //! Every stage × every verb, as one table in `tests/states.txt`: a difference there is a change of behaviour.
 //! Written anew by `UPDATE=1 cargo test -p smtpd --test suite`.
 
-use crate::player::{Host, Player};
+use crate::player::{Host, Player, of_client};
 use smtpd::session::verbs::{STAGES, Stage, TABLE, Verb};
 use std::fmt::Write;
 use std::path::Path;
 
 fn at(stage: Stage) -> Player {
-    let mut player = Player::new(Host::default());
+    let mut host = Host::default();
+    host.settings.xclient_networks = of_client();
+    let mut player = Player::new(host);
     let commands = ["EHLO client.example", "MAIL FROM:<a@b.example>", "RCPT TO:<joe@example>", "BDAT 2\r\n"];
     let depth = STAGES.iter().position(|s| *s == stage).unwrap();
     for command in &commands[..depth] {
@@ -27,6 +29,7 @@ fn arguments(verb: Verb) -> (&'static str, &'static str) {
         Verb::Bdat => (" 5\r\nabc", " x"),
         Verb::Foreign => (" / HTTP/1.1", ""),
         Verb::Data | Verb::Rset => ("", " x"),
+        Verb::Xclient => (" ADDR=198.51.100.7", " ADDR"),
         Verb::Noop | Verb::Help | Verb::Quit | Verb::NotOffered => ("", " x"),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use ironpost_tests::clients::smtplib_bdat;
+use ironpost_tests::clients::{smtplib_bdat, swaks};
 use ironpost_tests::corpus::{made, python};
 use ironpost_tests::counterpart::postfix::Postfix;
 use ironpost_tests::setup::Setup;
@@ -43,4 +43,20 @@ fn lf(content: &[u8]) -> Vec<u8> {
     let mut lines = content.to_vec();
     lines.retain(|byte| *byte != b'\r');
     lines
+}
+
+/// A real client of the extension: swaks.
+#[test]
+fn a_listed_host_speaks_for_others() {
+    let ironpost = Setup::new().set("smtpd", "xclient_networks", "[\"127.0.0.1\"]").start();
+    let send = |more: &[&str]| {
+        swaks(ironpost.smtp(), "a@client.test", &["u@remote.test"], "Subject: x\n\nx\n", more)
+    };
+    let refused = send(&["--xclient-addr", "192.0.2.7", "--xclient-name", "far.client.test"]);
+    assert_eq!(refused.code, 24, "{}", refused.text());
+    ironpost
+        .log
+        .wait_text("NOQUEUE: reject: RCPT from far.client.test[192.0.2.7]: 554 5.7.1 <u@remote.test>");
+    send(&["--xclient-addr", "127.0.0.9"]).ok();
+    ironpost.log.wait_text("client=localhost[127.0.0.9]");
 }

@@ -1,0 +1,27 @@
+//! The keywords of the EHLO reply, one line each (RFC 5321 4.1.1.1).
+//!
+//! An extension is offered here and nowhere else; what is offered here is built.
+
+use super::action::Settings;
+
+/// The lines behind our name, in this order. `xclient`: may this client speak for others?
+pub fn keywords(settings: &Settings, xclient: bool) -> Vec<String> {
+    let mut lines = Vec::with_capacity(12);
+    let mut offer = |line: &str| lines.push(line.to_owned());
+    offer("PIPELINING"); // RFC 2920
+    // RFC 1870 4: SIZE alone says that there is no limit.
+    match settings.message_size_limit {
+        0 => offer("SIZE"),
+        limit => offer(&format!("SIZE {limit}")),
+    }
+    offer("8BITMIME"); // RFC 6152
+    offer("ENHANCEDSTATUSCODES"); // RFC 2034
+    offer("DSN"); // RFC 3461
+    offer("CHUNKING"); // RFC 3030
+    offer(&format!("LIMITS RCPTMAX={}", settings.recipient_limit)); // RFC 9422
+    if xclient {
+        offer("XCLIENT NAME ADDR PORT PROTO HELO DESTADDR DESTPORT");
+    }
+    offer("HELP");
+    lines
+}
