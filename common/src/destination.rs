@@ -126,6 +126,16 @@ impl Nexthop {
         }
     }
 
+    /// The same, at the usual port.
+    #[must_use]
+    pub fn without_port(&self) -> Self {
+        match self.clone() {
+            Self::Domain { domain, .. } => Self::Domain { domain, port: None },
+            Self::Host { host, .. } => Self::Host { host, port: None },
+            other => other,
+        }
+    }
+
     /// The text of an `error:` route.
     pub fn text(text: &str) -> Self {
         Self::Text(printable(text, 300))

@@ -4,9 +4,10 @@
 //! | --- | --- |
 //! | [`address`], [`destination`], [`dsn`], [`status`], [`time`], [`text`], [`delays`] | the words of mail, parsed once into types |
 //! | [`config`] | `ironpost.toml` |
-//! | [`table`], [`aliases`], [`users`], [`tables`] | the text tables |
+//! | [`table`], [`aliases`], [`users`], [`tables`], [`watched`] | the text tables |
 //! | [`templates`] | the file with the texts of notifications |
 //! | [`routing`] | address class, aliases, transport and nexthop |
+//! | [`tls`] | levels, policies, authorities, for TLS in and out |
 //! | [`codec`], [`packet`] | values as bytes; frames between daemons |
 //! | [`identity`], [`sandbox`], [`signals`], [`notify`], [`lifeline`], [`log`] | what a daemon does at its start and end, and says meanwhile |
 
@@ -33,4 +34,6 @@ pub mod tables;
 pub mod templates;
 pub mod text;
 pub mod time;
+pub mod tls;
 pub mod users;
+pub mod watched;

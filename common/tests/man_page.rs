@@ -8,15 +8,17 @@ use std::path::Path;
 
 /// Keys that are absent by default, so that all of them are seen.
 const OPTIONAL: &str = "[smtpd]\nuser = \"a\"\n[queued]\nuser = \"b\"\nnotification_templates = \"f\"\n[deliverd]\nuser = \"c\"\n\
-                        relay_host = \"[d]:1\"\ntransport = \"e\"\n";
+                        relay_host = \"[d]:1\"\ntransport = \"e\"\ntls_policy = \"g\"\nca_file = \"h\"\n";
 /// Keys whose default depends on the machine, or is nothing.
-const WITHOUT_DEFAULT: [&str; 8] = [
+const WITHOUT_DEFAULT: [&str; 10] = [
     "hostname",
     "mail_name",
     "local_domains",
     "user",
     "notification_templates",
     "relay_host",
+    "tls_policy",
+    "ca_file",
     "transport",
     "nameservers",
 ];

@@ -1,6 +1,6 @@
 //! `ironpost route`: why mail to an address would go where.
 //!
-//! Says what the tables say now; whether the other host is there is not tried, and mail exchangers are not
+//! Says what the tables say now, with the protection that `deliverd smtp` asks for; whether the other host is there is not tried, and mail exchangers are not
 //! looked up.
 
 use crate::exit;
@@ -10,6 +10,8 @@ use common::config::Config;
 use common::destination::{Destination, Nexthop, Transport};
 use common::routing::{AddressClass, Existence, Expansion, Router};
 use common::tables::Tables;
+use common::tls::{Policies, Policy};
+use common::watched::Watched;
 use std::io::{self, Write};
 
 /// Explains on standard output.
@@ -17,11 +19,22 @@ pub fn run(config: &Config, text: &str) -> Result<(), Failure> {
     let address = Address::parse_or_complete(text, &config.mail_name)
         .map_err(|e| Failure::new(exit::DATA, format!("{text:?}: {e}")))?;
     let tables = Tables::load(config).map_err(|e| Failure::new(exit::CONFIG, e.to_string()))?;
+    let policies = policies(config).map_err(|text| Failure::new(exit::CONFIG, text))?;
     let router = tables.router();
-    io::stdout().write_all(explain(&router, config, &address).as_bytes()).map_err(|e| Failure::output(&e))
+    io::stdout()
+        .write_all(explain(&router, config, &policies, &address).as_bytes())
+        .map_err(|e| Failure::output(&e))
 }
 
-fn explain(router: &Router, config: &Config, address: &Address) -> String {
+/// The table tls_policy, empty when there is none.
+fn policies(config: &Config) -> Result<Policies, String> {
+    let Some(path) = &config.deliverd.tls_policy else { return Ok(Policies::default()) };
+    Watched::table(path, Policies::parse)
+        .map(|table| Policies::clone(&table.get()))
+        .map_err(|error| error.to_string())
+}
+
+fn explain(router: &Router, config: &Config, policies: &Policies, address: &Address) -> String {
     let class = match router.class(address.domain()) {
         AddressClass::Local => "local: its mailboxes are here",
         AddressClass::Relay => "relay: accepted from anyone, passed on",
@@ -50,8 +63,19 @@ fn explain(router: &Router, config: &Config, address: &Address) -> String {
         let route = router.route(&target);
         lines.push(format!("route       {target} → {route}"));
         lines.push(format!("            {}", meaning(&route, config)));
+        if route.transport == Transport::Smtp {
+            lines.push(format!("tls         {}", protection(&route.nexthop, config, policies)));
+        }
     }
     lines.iter().map(|line| format!("{}\n", crate::terminal::line(line))).collect()
+}
+
+/// The policy, and where it comes from.
+fn protection(nexthop: &Nexthop, config: &Config, policies: &Policies) -> String {
+    match policies.find(nexthop) {
+        Some(policy) => format!("{policy} (by the table tls_policy)"),
+        None => format!("{} (by [deliverd] tls)", Policy::of(config.deliverd.tls)),
+    }
 }
 
 fn meaning(route: &Destination, config: &Config) -> String {
@@ -79,15 +103,21 @@ mod tests {
             ("users", "joe\n"),
             ("aliases", "all: joe, x@far.example\nbad: |cmd\n"),
             ("transport", "far.example smtp:[192.0.2.1]:2525\nno.example error:not here\n"),
+            ("tls_policy", "[192.0.2.1] secure match=far.example\n"),
         ] {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
         let text = "hostname = \"mx.here.example\"\nmail_name = \"here.example\"\n\
             [local]\nusers = \"users\"\naliases = \"aliases\"\nmailbox = \"/m/{user}/\"\n\
-            [deliverd]\ntransport = \"transport\"\n";
+            [deliverd]\ntransport = \"transport\"\ntls_policy = \"tls_policy\"\n";
         let config = Config::parse(text, "x".as_ref(), folder.path()).unwrap();
         let router = Tables::load(&config).unwrap().router();
-        explain(&router, &config, &Address::parse_or_complete(address, &config.mail_name).unwrap())
+        explain(
+            &router,
+            &config,
+            &policies(&config).unwrap(),
+            &Address::parse_or_complete(address, &config.mail_name).unwrap(),
+        )
     }
 
     #[test]
@@ -105,12 +135,18 @@ mod tests {
                     "aliases     joe@here.example, x@far.example\n",
                     "→ smtp:[192.0.2.1]:2525\n",
                     "port 2525\n",
+                    "tls         secure match=far.example (by the table tls_policy)\n",
                 ],
             ),
             ("bad", &["aliases     4.3.5 alias cannot be used"]),
             (
                 "a@else.example",
-                &["default: somebody", "→ smtp:else.example\n", "MX of else.example, port 25\n"],
+                &[
+                    "default: somebody",
+                    "→ smtp:else.example\n",
+                    "MX of else.example, port 25\n",
+                    "tls         may (by [deliverd] tls)\n",
+                ],
             ),
             ("a@no.example", &["→ error:not here\n", "refused with"]),
         ] {

@@ -7,6 +7,7 @@
 //! waited for and what was seen instead.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+pub mod certificates;
 pub mod client;
 pub mod clients;
 pub mod corpus;

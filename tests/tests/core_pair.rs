@@ -5,7 +5,7 @@
 use common::address::{Address, Domain};
 use common::config::{BareNewlines, Networks};
 use common::time::Timestamp;
-use deliverd::smtp::client::{Action, Client, Ended, Order, Peer, Target, Transparency};
+use deliverd::smtp::client::{Action, Client, Encryption, Ended, Order, Peer, Target, Terms, Transparency};
 use smtpd::session::reply::Reply;
 use smtpd::session::{self, Answer, Question, Session, Settings};
 use spool::id::QueueId;
@@ -122,7 +122,8 @@ impl Server {
 /// Runs all orders in one session; what goes over the line is cut into pieces of `step` octets.
 fn converse(mut server: Server, orders: &[(Order, &[u8])], step: usize) -> (Vec<Ended>, Vec<Received>) {
     let peer = Peer { name: "mx.example".into(), address: "127.0.0.1:25".parse().unwrap() };
-    let mut client = Client::new(peer, "me.example".parse().unwrap());
+    let mut client =
+        Client::new(peer, "me.example".parse().unwrap(), Terms { encryption: Encryption::Never });
     let mut ended = Vec::new();
     let mut orders: VecDeque<_> = orders.iter().collect();
     let mut content: &[u8] = b"";
@@ -150,7 +151,8 @@ fn converse(mut server: Server, orders: &[(Order, &[u8])], step: usize) -> (Vec<
                 None => client.quit(),
             },
             Action::Ended(end) => ended.push(end),
-            Action::Refused(status) => panic!("{}", status.text),
+            Action::Refused(refusal) => panic!("{}", refusal.status.text),
+            Action::Handshake => panic!("nobody asked for TLS"),
             Action::Close => break,
         }
     }

@@ -57,7 +57,10 @@ impl Config {
         let absolute = |path: &mut PathBuf| *path = folder.join(&*path);
         absolute(&mut self.spool_directory);
         absolute(&mut self.local.aliases);
-        self.deliverd.transport.iter_mut().for_each(absolute);
+        let deliverd = &mut self.deliverd;
+        for path in [&mut deliverd.transport, &mut deliverd.tls_policy, &mut deliverd.ca_file] {
+            path.iter_mut().for_each(absolute);
+        }
         self.queued.notification_templates.iter_mut().for_each(absolute);
         if let Users::File(file) = &mut self.local.users {
             absolute(file);

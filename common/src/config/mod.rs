@@ -17,6 +17,7 @@ pub use values::{ByteSize, Rate, TimeSpan};
 
 use crate::address::Domain;
 use crate::destination::Nexthop;
+use crate::tls::Level;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -161,8 +162,16 @@ pub struct Deliverd {
     pub relay_host: Option<Nexthop>,
     /// TCP port of other mail servers.
     pub smtp_port: u16,
-    /// Encryption.
-    pub tls: NoTls,
+    /// Encryption: "none", "may", "encrypt" (any certificate), "verify" (valid for the exchange or the destination), "secure" (valid for the
+    /// destination).
+    #[serde(deserialize_with = "level")]
+    pub tls: Level,
+    /// Table: destination, then a level of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_policy: Option<PathBuf>,
+    /// Authorities for "verify" and "secure", a PEM file. Absent: the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
     /// Table: domain or address, then transport:nexthop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transport: Option<PathBuf>,
@@ -289,7 +298,9 @@ impl Default for Deliverd {
             user: None,
             relay_host: None,
             smtp_port: 25,
-            tls: NoTls::None,
+            tls: Level::May,
+            tls_policy: None,
+            ca_file: None,
             transport: None,
             nameservers: Vec::new(),
         }
@@ -356,6 +367,16 @@ impl<'de> Deserialize<'de> for NoTls {
                 "tls = {other:?} is not built yet: this version knows \"none\" only"
             ))),
         }
+    }
+}
+
+/// A level for all destinations: fingerprints are for single ones.
+fn level<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Level, D::Error> {
+    match Level::deserialize(deserializer)? {
+        Level::Fingerprint => Err(serde::de::Error::custom(
+            "tls = \"fingerprint\" is a level for single destinations: put it into the table tls_policy",
+        )),
+        level => Ok(level),
     }
 }
 

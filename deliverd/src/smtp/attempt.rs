@@ -6,15 +6,16 @@
 //! into a transaction follow in another one. What may already have been taken (a connection lost after the
 //! end of data) is not sent to another host. Everything ends with the job's deadline.
 
-use super::client::{Order, Retry, Target};
-use super::connect::Dialer;
+use super::client::{Cause, Encryption, Order, Refusal, Retry, Target};
+use super::connect::{Connected, Dialer};
 use super::content::Content;
 use super::deadline::Deadline;
-use super::driver::Session;
+use super::driver::{Opening, Session};
 use super::memory::Memory;
 use super::pool::Pool;
 use super::report::{Line, Relay, Report};
 use super::resolve::{self, Candidate, Dns, Ourselves};
+use super::tls::{Outbound, Security};
 use common::address::Domain;
 use common::destination::Nexthop;
 use common::dsn::OriginalRecipient;
@@ -41,6 +42,8 @@ pub struct Context<D> {
     pub ourselves: Ourselves,
     /// The DNS.
     pub dns: D,
+    /// How well mail is protected on its way.
+    pub tls: Outbound,
     /// Shared by all attempts.
     pub memory: Arc<Memory>,
     /// Shared by all attempts.
@@ -88,33 +91,43 @@ impl Attempt<'_> {
         deadline: &mut Deadline,
     ) {
         let mut sessions = 0;
-        if let Some(mut session) = idle_session(context, &self.job.nexthop, &candidates).await {
+        let nexthop = &self.job.nexthop;
+        let security = context.tls.security(nexthop);
+        if let Some(mut session) = idle_session(context, nexthop, &security, &candidates).await {
             let untouched = self.use_session(&mut session, deadline).await;
             if !untouched {
                 let address = session.peer().address;
                 candidates.retain(|candidate| candidate.address != address);
                 sessions += 1;
             }
-            context.pool.give(&self.job.nexthop, session);
+            context.pool.give(nexthop, &security, session);
         }
         let mut dialer = Dialer::new(candidates, context.memory.clone());
+        // The one server whose TLS has just failed, and which now gets its chance without.
+        let mut plain = None;
         while sessions < MAX_SESSIONS && !self.open().is_empty() {
             let Some(connected) = dialer.next(deadline).await else { break };
-            let address = connected.peer.address.ip();
+            let (candidate, began) = (connected.candidate.clone(), connected.began);
+            let address = candidate.address;
             let relay = Relay::new(&connected.peer);
-            let hello_name = context.hello_name.clone();
-            match Session::open(connected.stream, connected.peer, hello_name, deadline).await {
+            let secured = Secured { security: &security, plain: plain == Some(address) };
+            match open(context, nexthop, secured, connected, deadline).await {
                 Ok(mut session) => {
-                    context.memory.succeeded(address, session.greeted() - connected.began);
+                    context.memory.succeeded(address.ip(), session.greeted() - began);
                     sessions += 1;
                     self.use_session(&mut session, deadline).await;
-                    context.pool.give(&self.job.nexthop, session);
+                    context.pool.give(nexthop, &security, session);
                 }
-                Err(status) => {
+                Err((_, true)) if plain != Some(address) && !deadline.is_over() => {
+                    common::warn!("{}: TLS does not work there; trying again without", relay.host);
+                    plain = Some(address);
+                    dialer.again(candidate);
+                }
+                Err((refusal, _)) => {
                     if !deadline.is_over() {
-                        context.memory.failed(address);
+                        context.memory.failed(address.ip());
                     }
-                    self.note(&status, Some(relay));
+                    self.note(&refusal.status, Some(relay));
                 }
             }
         }
@@ -217,14 +230,46 @@ fn target(recipient: &JobRecipient) -> Target {
     Target { address: recipient.address.clone(), dsn }
 }
 
+/// How a session is to be protected.
+struct Secured<'a> {
+    security: &'a Security,
+    /// TLS has just failed with this server.
+    plain: bool,
+}
+
+/// Opens a session over a new connection. An error says whether it may be tried again without TLS.
+async fn open<D: Dns>(
+    context: &Context<D>,
+    nexthop: &Nexthop,
+    secured: Secured<'_>,
+    connected: Connected,
+    deadline: &mut Deadline,
+) -> Result<Session<TcpStream>, (Refusal, bool)> {
+    let (security, peer) = (secured.security, connected.peer);
+    let terms = context.tls.terms(security, peer.address, secured.plain);
+    let opening = Opening {
+        stream: connected.stream,
+        secure: (terms.encryption != Encryption::Never).then(|| context.tls.secure(security, nexthop, &peer)),
+        hello_name: context.hello_name.clone(),
+        terms: terms.clone(),
+        peer: peer.clone(),
+    };
+    Session::open(opening, deadline).await.map_err(|refusal| {
+        let again =
+            refusal.cause == Cause::Handshake && context.tls.goes_on_in_plain(security, &terms, peer.address);
+        (refusal, again)
+    })
+}
+
 /// An open session with the host that is first in line; hosts in trouble are passed over, so that mail flows to the next one while they are down.
 async fn idle_session<D: Dns>(
     context: &Context<D>,
     nexthop: &Nexthop,
+    security: &Security,
     candidates: &[Candidate],
 ) -> Option<Session<TcpStream>> {
     let first = candidates.iter().find(|candidate| !context.memory.is_troubled(candidate.address.ip()));
-    context.pool.take(nexthop, first?.address).await
+    context.pool.take(nexthop, first?.address, security).await
 }
 
 async fn find<D: Dns>(

@@ -25,6 +25,8 @@ pub struct Connected {
     pub stream: TcpStream,
     /// Who is there.
     pub peer: Peer,
+    /// The candidate that it is with.
+    pub candidate: Candidate,
     /// When the attempt to connect began.
     pub began: Instant,
 }
@@ -91,7 +93,8 @@ impl Dialer {
                     // Commands are written as whole groups; waiting for more would only cost time.
                     let _ = stream.set_nodelay(true);
                     let peer = peer(&racer.candidate);
-                    return Some(Connected { stream, peer, began: racer.began });
+                    let Racer { candidate, began, .. } = racer;
+                    return Some(Connected { stream, peer, candidate, began });
                 }
                 Err(error) => {
                     self.failed(&racer, &error);
@@ -103,6 +106,11 @@ impl Dialer {
                 }
             }
         }
+    }
+
+    /// The connection to this server was of no use, and another one may be: it comes next.
+    pub fn again(&mut self, candidate: Candidate) {
+        self.plan.put_back(candidate);
     }
 
     /// Why no connection came about, as far as one was tried.

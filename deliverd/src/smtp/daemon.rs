@@ -6,6 +6,7 @@ use super::memory::Memory;
 use super::pool::Pool;
 use super::resolve::Ourselves;
 use super::resolve::dns::{Resolver, Settings};
+use super::tls::{self, Outbound};
 use super::worker::{self, Inputs};
 use common::config::Config;
 use common::identity::{self, Identities};
@@ -65,13 +66,16 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let spool = Spool::new(&config.spool_directory);
     layout::prepare(&spool, &ids).map_err(Failure::io)?;
     let names = Settings::new(&config.deliverd.nameservers);
+    let tls_memory = tls::Memory::new().map_err(|error| Failure(75, error.to_string()))?;
+    // Before privileges are dropped: the files may be for root alone.
+    let tls = Outbound::load(config, tls_memory.clone()).map_err(Failure::configuration)?;
     raise_file_limit();
     identity::drop_to(&ids.deliverd, &[]).map_err(|error| Failure(77, error.to_string()))?;
     common::log::write_from_thread().map_err(Failure::io)?;
 
     let runtime = runtime().map_err(Failure::io)?;
-    let shared = Shared { memory: Arc::new(Memory::new()), pool: Pool::new() };
-    let context = runtime.block_on(async { context(config, names, &shared) });
+    let shared = Shared { memory: Arc::new(Memory::new()), pool: Pool::new(), tls: tls_memory };
+    let context = runtime.block_on(async { context(config, names, tls, &shared) });
     let (contexts, context) = watch::channel(context.map_err(Failure::configuration)?);
     let (stopper, stop) = watch::channel(false);
     let pool = shared.pool.clone();
@@ -92,10 +96,16 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
 struct Shared {
     memory: Arc<Memory>,
     pool: Arc<Pool<TcpStream>>,
+    tls: Arc<tls::Memory>,
 }
 
 /// Inside the runtime: the resolver starts tasks.
-fn context(config: &Config, names: Settings, shared: &Shared) -> Result<Arc<Context<Resolver>>, String> {
+fn context(
+    config: &Config,
+    names: Settings,
+    tls: Outbound,
+    shared: &Shared,
+) -> Result<Arc<Context<Resolver>>, String> {
     let listeners = config.smtpd.listen.iter().map(|listener| listener.address).collect();
     let local = common::tables::own_addresses().into_iter().collect();
     Ok(Arc::new(Context {
@@ -104,6 +114,7 @@ fn context(config: &Config, names: Settings, shared: &Shared) -> Result<Arc<Cont
         relay_host: config.deliverd.relay_host.clone(),
         ourselves: Ourselves::new(config.hostname.clone(), listeners, local),
         dns: Resolver::new(names)?,
+        tls,
         memory: shared.memory.clone(),
         pool: shared.pool.clone(),
     }))
@@ -156,7 +167,11 @@ impl Reload {
             Err(error) => return self.refuse(&error.to_string()),
         };
         let names = Settings::new(&config.deliverd.nameservers);
-        match self.runtime.block_on(async { context(&config, names, &self.shared) }) {
+        let tls = match Outbound::load(&config, self.shared.tls.clone()) {
+            Ok(tls) => tls,
+            Err(error) => return self.refuse(&error),
+        };
+        match self.runtime.block_on(async { context(&config, names, tls, &self.shared) }) {
             Ok(context) => {
                 self.contexts.send_replace(context);
                 common::info!("configuration read anew");

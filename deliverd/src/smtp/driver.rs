@@ -4,9 +4,11 @@
 //! Reads while it writes, so that a server which talks early is heard and none can make both sides wait for
 //! each other. The core decides everything else.
 
-use super::client::{Action, Client, Ended, Lost, Order, Peer, Phase, Retry, Verdict};
+use super::client::{Action, Cause, Client, Ended, Lost, Order, Peer, Phase, Refusal, Retry, Terms, Verdict};
 use super::content::Content;
 use super::deadline::Deadline;
+use super::tls::handshake::Secure;
+use super::wire::Wire;
 use common::address::Domain;
 use common::status::{EnhancedCode, Status};
 use std::future::poll_fn;
@@ -14,7 +16,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
 /// Octets read at once.
@@ -23,11 +25,29 @@ const READ: usize = 4096;
 const MAX_TRANSACTIONS: u32 = 100;
 /// … or after this time, even when there is more to send (Postfix's smtp_connection_reuse_time_limit).
 const MAX_AGE: Duration = Duration::from_secs(300);
+/// For the end of TLS, on which nothing hangs.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A session to be opened.
+#[derive(Debug)]
+pub struct Opening<S> {
+    /// A connection just made.
+    pub stream: S,
+    /// To whom.
+    pub peer: Peer,
+    /// For EHLO.
+    pub hello_name: Domain,
+    /// What must be fulfilled.
+    pub terms: Terms,
+    /// For the TLS handshake, should it come to one.
+    pub secure: Option<Secure>,
+}
 
 /// An open session with a server.
 #[derive(Debug)]
 pub struct Session<S> {
-    stream: S,
+    stream: Wire<S>,
+    secure: Option<Secure>,
     client: Client,
     opened: Instant,
     greeted: Instant,
@@ -40,7 +60,7 @@ pub struct Session<S> {
 enum Turn {
     Ready,
     Ended(Ended),
-    Refused(Status),
+    Refused(Refusal),
     Closed,
 }
 
@@ -51,18 +71,13 @@ enum Moved {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
-    /// Greeting and EHLO or HELO over a fresh connection. Errors: the status for all recipients if no other
-    /// host takes them.
-    pub async fn open(
-        stream: S,
-        peer: Peer,
-        hello_name: Domain,
-        deadline: &mut Deadline,
-    ) -> Result<Self, Status> {
+    /// Everything up to the first transaction.
+    pub async fn open(opening: Opening<S>, deadline: &mut Deadline) -> Result<Self, Refusal> {
         let now = Instant::now();
-        let client = Client::new(peer, hello_name);
+        let client = Client::new(opening.peer, opening.hello_name, opening.terms);
         let mut session = Self {
-            stream,
+            stream: Wire::Plain(opening.stream),
+            secure: opening.secure,
             client,
             opened: now,
             greeted: now,
@@ -72,16 +87,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         };
         match session.turn(None, deadline).await {
             Turn::Ready => Ok(session),
-            Turn::Refused(status) => {
+            Turn::Refused(refusal) => {
                 // The farewell hangs on nothing.
                 session.client.quit();
                 session.phase_began = Instant::now();
                 while !matches!(session.turn(None, deadline).await, Turn::Closed) {}
-                Err(status)
+                Err(refusal)
             }
             Turn::Closed | Turn::Ended(_) => {
                 let text = format!("lost connection with {}", session.client.peer());
-                Err(Status::local(EnhancedCode::new(4, 4, 2), text))
+                let status = Status::local(EnhancedCode::new(4, 4, 2), text);
+                Err(Refusal { status, cause: Cause::Server })
             }
         }
     }
@@ -108,6 +124,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.phase_began = Instant::now();
         let (_stopper, mut deadline) = super::deadline::deadline(Instant::now() + Phase::Quit.limit());
         while !matches!(self.turn(None, &mut deadline).await, Turn::Closed) {}
+        if let Wire::Tls(stream) = &mut self.stream {
+            // Some servers log a complaint about clients that just go.
+            let _ = tokio::time::timeout(FAREWELL, stream.shutdown()).await;
+        }
     }
 
     /// May another transaction follow?
@@ -151,9 +171,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 Action::Send(octets) => self.send(&octets, deadline).await,
                 Action::SendContent => self.send_content(content, deadline).await,
                 Action::Wait(phase) => self.wait(phase, deadline).await,
+                Action::Handshake => self.handshake(deadline).await,
                 Action::Ready => return Turn::Ready,
                 Action::Ended(ended) => return Turn::Ended(ended),
-                Action::Refused(status) => return Turn::Refused(status),
+                Action::Refused(refusal) => return Turn::Refused(refusal),
                 Action::Close => return Turn::Closed,
             }
         }
@@ -165,6 +186,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             self.phase_began = Instant::now();
         }
         self.exchange(&[], self.phase_began + phase.limit(), deadline).await;
+    }
+
+    /// The handshake, within the limit of its phase. The stream is gone when it fails.
+    async fn handshake(&mut self, deadline: &mut Deadline) {
+        let (Some(stream), Some(secure)) = (self.stream.take_plain(), self.secure.take()) else {
+            return self.client.handshake_failed("bug: no means for it");
+        };
+        let relay = self.client.peer().relay();
+        let until = Instant::now() + Phase::Handshake.limit();
+        let done = tokio::select! {
+            biased;
+            done = secure.with(stream) => done,
+            lost = deadline.passed() => return self.client.lost(lost),
+            () = sleep_until(until) => {
+                common::info!("TLS handshake with {relay}: timed out");
+                return self.client.handshake_failed("timed out");
+            }
+        };
+        match done {
+            Ok((stream, established)) => {
+                common::info!("{}", established.log_line(&relay, secure.expected().level));
+                self.stream = Wire::Tls(Box::new(stream));
+                match secure.expected().suffices(&established.trust) {
+                    Ok(()) => self.client.secured(),
+                    Err(what) => self.client.distrusted(&what),
+                }
+            }
+            Err(error) => {
+                common::info!("TLS handshake with {relay}: {error}");
+                self.client.handshake_failed(&error.to_string());
+            }
+        }
     }
 
     async fn send(&mut self, octets: &[u8], deadline: &mut Deadline) {
@@ -274,7 +327,13 @@ async fn move_octets<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> io::Result<Moved> {
     let mut buffer = ReadBuf::new(input);
     poll_fn(|cx| {
-        if !output.is_empty()
+        // An encrypted stream may hold back what it took at an earlier call.
+        let flushed = match Pin::new(&mut *stream).poll_flush(cx) {
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            other => other.is_ready(),
+        };
+        if flushed
+            && !output.is_empty()
             && let Poll::Ready(written) = Pin::new(&mut *stream).poll_write(cx, output)
         {
             return Poll::Ready(written.map(Moved::Wrote));

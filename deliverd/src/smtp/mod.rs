@@ -7,6 +7,7 @@
 //! | [`latency`], [`memory`] | how quick hosts were lately |
 //! | [`plan`], [`connect`] | which address next; the race for a connection |
 //! | [`driver`], [`content`], [`deadline`] | octets between core and connection, in time |
+//! | [`tls`], [`wire`] | encryption: what is asked for, the handshake, the stream |
 //! | [`pool`] | open sessions for the next job |
 //! | [`attempt`], [`report`] | one job from nexthop to a status for each recipient, and its log lines |
 //! | [`worker`] | jobs from queued, answers to it |
@@ -29,6 +30,8 @@ pub mod pool;
 pub mod random;
 pub mod report;
 pub mod resolve;
+pub mod tls;
+pub mod wire;
 pub mod worker;
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! Open sessions kept for the next job to the same nexthop and host, for a moment.
+//! Open sessions kept for the next job to the same nexthop and host under the same policy, for a moment.
 //!
 //! A session is given to one job at a time; what the server closed meanwhile is thrown away when it is
 //! asked for. Sessions that nobody takes within [`IDLE`] end with QUIT.
 
 use super::driver::Session;
+use super::tls::Security;
 use common::destination::Nexthop;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -21,8 +22,8 @@ const MAX_IDLE: usize = 500;
 #[derive(Debug)]
 pub struct Pool<S>(Mutex<Inner<S>>);
 
-/// What a session is good for: mail for this nexthop that may go to this host.
-type Key = (Nexthop, SocketAddr);
+/// What a session is good for: mail for this nexthop that may go to this host, protected like this.
+type Key = (Nexthop, SocketAddr, Security);
 
 #[derive(Debug)]
 struct Inner<S> {
@@ -40,8 +41,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Pool<S> {
     }
 
     /// A session with the host at `address` for `nexthop` that is still open: the one used last.
-    pub async fn take(&self, nexthop: &Nexthop, address: SocketAddr) -> Option<Session<S>> {
-        let key = (nexthop.clone(), address);
+    pub async fn take(
+        &self,
+        nexthop: &Nexthop,
+        address: SocketAddr,
+        security: &Security,
+    ) -> Option<Session<S>> {
+        let key = (nexthop.clone(), address, security.clone());
         loop {
             let mut session = self.remove(&key, None)?;
             if session.is_alive().await {
@@ -51,8 +57,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Pool<S> {
     }
 
     /// Keeps `session` for a moment, or ends it in the background when it is used up.
-    pub fn give(self: &Arc<Self>, nexthop: &Nexthop, session: Session<S>) {
-        let key = (nexthop.clone(), session.peer().address);
+    pub fn give(self: &Arc<Self>, nexthop: &Nexthop, security: &Security, session: Session<S>) {
+        let key = (nexthop.clone(), session.peer().address, security.clone());
         let mut inner = self.inner();
         if !session.is_reusable() || inner.count >= MAX_IDLE || inner.closed {
             drop(inner);

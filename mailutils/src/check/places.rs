@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub fn check(file: &Path, config: &Config, ids: &Identities) -> Vec<Finding> {
     let daemons = [("smtpd", &ids.smtpd), ("queued", &ids.queued), ("deliverd", &ids.deliverd)]
         .map(|(n, id)| who(n, id));
-    let [smtpd, queued, _] = &daemons;
+    let [smtpd, queued, deliverd] = &daemons;
     let mut findings = Vec::new();
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     for daemon in &daemons {
@@ -27,6 +27,9 @@ pub fn check(file: &Path, config: &Config, ids: &Identities) -> Vec<Finding> {
     }
     if let Some(texts) = &config.queued.notification_templates {
         findings.extend(error(queued, queued.read(texts)));
+    }
+    for file in [&config.deliverd.tls_policy, &config.deliverd.ca_file].into_iter().flatten() {
+        findings.extend(error(deliverd, deliverd.read(file)));
     }
     findings.extend(spool(config, ids, &daemons));
     findings.extend(mailboxes(config));

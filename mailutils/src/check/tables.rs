@@ -6,6 +6,7 @@ use common::config::{self, Config};
 use common::routing::{Expansion, Router, Transports};
 use common::table::{MAX_FILE, TableError};
 use common::templates::Templates;
+use common::tls::{Policies, Roots};
 use common::users::Users;
 use std::collections::HashSet;
 use std::fs;
@@ -19,7 +20,14 @@ pub fn check(config: &Config) -> Vec<Finding> {
         findings.extend(read(path, |text| Users::parse(path, text).map(drop)));
     }
     if let Some(path) = &config.deliverd.transport {
-        findings.extend(transports(path));
+        findings.extend(lines(path, |path, text| Transports::parse(path, text).map(drop)));
+    }
+    if let Some(path) = &config.deliverd.tls_policy {
+        findings.extend(lines(path, |path, text| Policies::parse(path, text).map(drop)));
+    }
+    if let Some(path) = &config.deliverd.ca_file {
+        let wrong = Roots::from_file(path).err();
+        findings.extend(wrong.map(|what| Finding::Error(format!("{}: {what}", path.display()))));
     }
     if !findings.iter().any(|f| matches!(f, Finding::Error(_))) {
         findings.extend(loops(config));
@@ -47,17 +55,17 @@ pub fn aliases(path: &Path) -> Vec<Finding> {
     findings
 }
 
-/// The transport table. A wrong rule is told with its line, and the others with theirs.
-fn transports(path: &Path) -> Vec<Finding> {
+/// A table whose lines stand for themselves. A wrong one is told with its place, and the others with theirs.
+fn lines(path: &Path, parse: impl Fn(&Path, &str) -> Result<(), TableError>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let whole = read(path, |text| {
         for (number, line) in common::table::logical_lines(text) {
-            if let Err(error) = Transports::parse(path, &line) {
+            if let Err(error) = parse(path, &line) {
                 findings.push(Finding::Error(at_line(path, number, &error)));
             }
         }
         // What a line alone cannot show: a key that is there twice.
-        if findings.is_empty() { Transports::parse(path, text).map(drop) } else { Ok(()) }
+        if findings.is_empty() { parse(path, text) } else { Ok(()) }
     });
     findings.extend(whole);
     findings
@@ -154,6 +162,23 @@ mod tests {
                 assert!(found.contains(part), "{found:?} has no {part:?}");
             }
         }
+    }
+
+    #[test]
+    fn mistakes_about_tls_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("aliases"), "").unwrap();
+        fs::write(folder.path().join("tls_policy"), "a.example secure\nb.example dane\n[c encrypt\n")
+            .unwrap();
+        fs::write(folder.path().join("ca.pem"), "nothing\n").unwrap();
+        let text = "mail_name = \"here.example\"\n[local]\naliases = \"aliases\"\n\
+            [deliverd]\ntls_policy = \"tls_policy\"\nca_file = \"ca.pem\"\n";
+        let config = Config::parse(text, "x".as_ref(), folder.path()).unwrap();
+        let found: Vec<String> = check(&config).iter().map(Finding::text).collect();
+        let parts =
+            ["tls_policy:2: \"dane\" is no level", "tls_policy:3: missing", "ca.pem: has no certificate"];
+        assert_eq!(found.len(), parts.len(), "{found:?}");
+        assert!(found.iter().zip(parts).all(|(found, part)| found.contains(part)), "{found:?}");
     }
 
     #[test]

@@ -31,12 +31,21 @@ pub struct Postfix {
 impl Postfix {
     /// Starts one at this address, with these lines added to its main.cf.
     pub fn start(address: Ipv4Addr, more: &str) -> Self {
+        Self::start_with(address, None, &more.replace("{folder}", "/nonexistent"), |_| {})
+    }
+
+    /// As [`start`](Self::start), at this port (a free one), with files made by `prepare` in its folder, which `{folder}` in
+    /// the lines stands for.
+    pub fn start_with(address: Ipv4Addr, port: Option<u16>, more: &str, prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::Builder::new().prefix("ironpost-postfix-").tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         make_folders(folder.path());
+        prepare(folder.path());
+        let more = &more.replace("{folder}", &folder.path().display().to_string());
+        let mut said = Vec::new();
         for _ in 0..20 {
-            let address = SocketAddr::from((address, free_port(address)));
-            fs::write(folder.path().join("etc/main.cf"), main_cf(folder.path(), address) + more).unwrap();
+            let address = SocketAddr::from((address, port.unwrap_or_else(|| free_port(address))));
+            fs::write(folder.path().join("etc/main.cf"), main_cf(folder.path()) + more).unwrap();
             fs::write(folder.path().join("etc/master.cf"), master_cf(address)).unwrap();
             let mut command = Command::new(postfix().join("usr/lib/postfix/sbin/master"));
             command.arg("-c").arg(folder.path().join("etc")).arg("-d");
@@ -45,9 +54,10 @@ impl Postfix {
             if wait_listening(address, &mut process) {
                 return Self { _process: process, address, folder };
             }
+            said = process.err.all();
         }
         panic!(
-            "Postfix does not start:\n{}",
+            "Postfix does not start: {said:?}\n{}",
             fs::read_to_string(folder.path().join("log")).unwrap_or_default()
         );
     }
@@ -55,6 +65,23 @@ impl Postfix {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Waits until it has logged so many lines that contain `text`.
+    pub fn wait_log(&self, text: &str, count: usize) {
+        Lines::default().wait_until(&format!("{count} times {text:?} in Postfix's log"), || {
+            (self.log().matches(text).count() >= count).then_some(())
+        });
     }
 
     /// The messages that it delivered.
@@ -99,7 +126,8 @@ fn make_folders(folder: &Path) {
     make(folder.join("queue/maildrop"), owner, Some(group), 0o730);
 }
 
-fn main_cf(folder: &Path, address: SocketAddr) -> String {
+/// The interface must be one that the kernel lists; where to listen is in master.cf.
+fn main_cf(folder: &Path) -> String {
     let programs = postfix();
     format!(
         "compatibility_level = 3.6
@@ -116,7 +144,7 @@ maillog_file = {0}/log
 maillog_file_prefixes = /
 myhostname = postfix.test
 mydestination =
-inet_interfaces = {2}
+inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 virtual_mailbox_domains = remote.test
 virtual_mailbox_base = {0}/mail
@@ -133,7 +161,6 @@ smtpd_peername_lookup = no
 ",
         folder.display(),
         programs.display(),
-        address.ip()
     )
 }
 
@@ -152,6 +179,7 @@ retry unix - - n - - error
 smtp unix - - n - - smtp
 postlog unix-dgram n - n - 1 postlogd
 anvil unix - - n - 1 anvil
+tlsmgr unix - - n 1000? 1 tlsmgr
 proxymap unix - - n - - proxymap
 "
     )

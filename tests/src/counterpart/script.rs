@@ -27,6 +27,8 @@ pub enum Act {
     Stall,
     /// Sends these lines, then closes the connection.
     ReplyAndClose(&'static str),
+    /// Sends these lines, then nothing more, ever, whatever comes.
+    ReplyAndStall(&'static str),
     /// At end of data: keeps the message, and closes the connection without a reply (RFC 1047).
     TakeAndClose,
     /// Gives the good reply, after this time.
@@ -397,7 +399,9 @@ impl Session<'_> {
         taken.answered = !matches!(act, Some(Act::TakeAndClose));
         let accepted = match &act {
             None | Some(Act::TakeAndClose | Act::Late(_)) => true,
-            Some(Act::Reply(text) | Act::ReplyAndClose(text)) => text.starts_with('2'),
+            Some(Act::Reply(text) | Act::ReplyAndClose(text) | Act::ReplyAndStall(text)) => {
+                text.starts_with('2')
+            }
             Some(Act::Raw(bytes)) => bytes.starts_with(b"2"),
             Some(Act::Close | Act::Stall) => false,
         };
@@ -421,6 +425,10 @@ impl Session<'_> {
             Some(Act::Close | Act::TakeAndClose) => {
                 self.stream.get_ref().shutdown(std::net::Shutdown::Both)?;
                 return Ok(Next::End);
+            }
+            Some(Act::ReplyAndStall(text)) => {
+                self.stream.get_mut().write_all(format!("{text}\r\n").as_bytes())?;
+                return self.perform(Some(Act::Stall), good);
             }
             Some(Act::Stall) => {
                 // Until the other side gives up; what it sends is read and forgotten.

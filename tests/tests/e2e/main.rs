@@ -26,3 +26,4 @@ mod report;
 mod retry;
 mod routes;
 mod rules;
+mod tls_out;

@@ -11,6 +11,7 @@ fn context(port: u16, exchanges: Vec<(u16, Vec<IpAddr>)>) -> Context<Exchanges> 
         relay_host: None,
         ourselves: Ourselves::new("me.example".parse().unwrap(), Vec::new(), Vec::new()),
         dns: Exchanges(Arc::new(exchanges)),
+        tls: Outbound::of(common::tls::Level::May),
         memory: Arc::new(Memory::new()),
         pool: Pool::new(),
     }

@@ -1,8 +1,8 @@
 //! What the core tells its driver, and the commands it works through.
 
+use super::opening::Refusal;
 use super::phase::Phase;
 use super::transaction::Ended;
-use common::status::Status;
 
 /// What the driver does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,13 +14,15 @@ pub enum Action {
     SendContent,
     /// Read. The limit of the phase counts from the time [`super::Client::progress`] last changed.
     Wait(Phase),
+    /// Do the TLS handshake, read nothing before it, then call [`super::Client::secured`] or
+    /// [`super::Client::handshake_failed`].
+    Handshake,
     /// The session is open and idle: [`super::Client::begin`] or [`super::Client::quit`].
     Ready,
     /// A transaction is over; reported once.
     Ended(Ended),
-    /// The session did not come about; reported once. The status is for all recipients if there is no other
-    /// host.
-    Refused(Status),
+    /// The session did not come about; reported once.
+    Refused(Refusal),
     /// Close the connection.
     Close,
 }
@@ -31,6 +33,7 @@ pub(super) enum Step {
     Greeting,
     Ehlo,
     Helo,
+    StartTls,
     Rset,
     Mail,
     Rcpt(usize),
@@ -46,6 +49,7 @@ impl Step {
             Self::Greeting => Phase::Greeting,
             Self::Ehlo => Phase::Ehlo,
             Self::Helo => Phase::Helo,
+            Self::StartTls => Phase::StartTls,
             Self::Rset => Phase::Rset,
             Self::Mail => Phase::Mail,
             Self::Rcpt(_) => Phase::Rcpt,

@@ -17,6 +17,8 @@ pub struct Capabilities {
     pub pipelining: bool,
     /// DSN (RFC 3461): does it take over what the sender asks of notifications?
     pub dsn: bool,
+    /// STARTTLS (RFC 3207).
+    pub starttls: bool,
 }
 
 impl Capabilities {
@@ -35,6 +37,7 @@ impl Capabilities {
                 "8BITMIME" => offered.eight_bit_mime = true,
                 "PIPELINING" => offered.pipelining = true,
                 "DSN" => offered.dsn = true,
+                "STARTTLS" => offered.starttls = true,
                 _ => {}
             }
         }
@@ -58,6 +61,7 @@ mod tests {
             ("250-x\r\n250 pipelining", Capabilities { pipelining: true, ..none }),
             ("250-x\r\n250 8BitMime", Capabilities { eight_bit_mime: true, ..none }),
             ("250-x\r\n250 dsn", Capabilities { dsn: true, ..none }),
+            ("250-x\r\n250 StartTLS", Capabilities { starttls: true, ..none }),
             // Enhanced codes are read whether announced or not: many send them without a word.
             ("250-x\r\n250 ENHANCEDSTATUSCODES", none),
             ("250-x\r\n250 SIZE", size(None)),

@@ -1,7 +1,7 @@
 //! The SMTP client without its socket: octets in, [`Action`]s out. No I/O, no clock, no randomness.
 //!
-//! A session is opened (greeting, EHLO, or HELO where EHLO is unknown), carries transactions one after
-//! another, and is closed with QUIT. With PIPELINING (RFC 2920) a transaction's MAIL, RCPTs and DATA go out
+//! A session is opened (`opening.rs`: greeting, EHLO, or HELO where EHLO is unknown, STARTTLS), carries
+//! transactions one after another, and is closed with QUIT. With PIPELINING (RFC 2920) a transaction's MAIL, RCPTs and DATA go out
 //! as one group; without, one by one. Replies are matched with commands strictly: one that is malformed,
 //! out of place or unasked for ends the session, since nobody knows any more what answers what. Every
 //! recipient of a transaction gets exactly one verdict, also when the connection is lost; a message is
@@ -12,6 +12,7 @@
 
 mod action;
 mod capabilities;
+mod opening;
 mod phase;
 mod reply;
 mod transaction;
@@ -20,6 +21,7 @@ mod verdict;
 
 pub use action::Action;
 pub use capabilities::Capabilities;
+pub use opening::{Cause, Encryption, Refusal, Terms};
 pub use phase::Phase;
 pub use reply::{Reply, ReplyError, ReplyParser};
 pub use transaction::{Ended, Order, Target};
@@ -35,8 +37,10 @@ use transaction::Transaction;
 
 #[derive(Debug)]
 enum State {
-    /// Before the end of EHLO or HELO.
+    /// Before the end of EHLO or HELO, and of what follows them until the session is ready.
     Opening,
+    /// The driver does the TLS handshake: until it is over, no octet is taken.
+    Handshake,
     /// Refused by the server; only QUIT is left.
     Refused,
     Idle,
@@ -53,6 +57,9 @@ enum State {
 pub struct Client {
     peer: Peer,
     hello_name: Domain,
+    terms: Terms,
+    /// Is the connection encrypted?
+    secure: bool,
     offered: Capabilities,
     parser: ReplyParser,
     state: State,
@@ -64,21 +71,24 @@ pub struct Client {
     /// Must RSET come before the next MAIL?
     dirty: bool,
     ended: Option<Ended>,
-    refused: Option<Status>,
+    refused: Option<Refusal>,
     progress: u64,
 }
 
 impl Client {
     /// A session over a connection just made to `peer`; `hello_name` goes into EHLO.
-    pub fn new(peer: Peer, hello_name: Domain) -> Self {
+    pub fn new(peer: Peer, hello_name: Domain, terms: Terms) -> Self {
+        let implicit = terms.encryption == Encryption::FromStart;
         Self {
             peer,
             hello_name,
+            terms,
+            secure: false,
             offered: Capabilities::default(),
             parser: ReplyParser::default(),
-            state: State::Opening,
+            state: if implicit { State::Handshake } else { State::Opening },
             unsent: VecDeque::new(),
-            awaited: VecDeque::from([Step::Greeting]),
+            awaited: if implicit { VecDeque::new() } else { VecDeque::from([Step::Greeting]) },
             output: Vec::new(),
             dirty: false,
             ended: None,
@@ -90,6 +100,11 @@ impl Client {
     /// Octets from the server, in any split.
     pub fn receive(&mut self, mut input: &[u8]) {
         while !input.is_empty() && !matches!(self.state, State::Closed) {
+            if let State::Handshake = self.state {
+                // Text that somebody put behind the reply to STARTTLS would be taken for the server's, who
+                // speaks encrypted from here on (CVE-2011-0411, seen from the other side).
+                return self.handshake_failed("text behind the reply to STARTTLS");
+            }
             match self.parser.take(&mut input) {
                 Ok(Some(reply)) => {
                     self.progress += 1;
@@ -171,14 +186,15 @@ impl Client {
         if let Some(ended) = self.ended.take() {
             return Action::Ended(ended);
         }
-        if let Some(status) = self.refused.take() {
-            return Action::Refused(status);
+        if let Some(refusal) = self.refused.take() {
+            return Action::Refused(refusal);
         }
         if !self.output.is_empty() {
             return Action::Send(std::mem::take(&mut self.output));
         }
         match (&self.state, self.awaited.front()) {
             (State::Closed, _) | (State::Refused, None) => Action::Close,
+            (State::Handshake, _) => Action::Handshake,
             (State::Content(_), _) => Action::SendContent,
             (_, Some(step)) => Action::Wait(step.phase()),
             (State::Idle, None) => Action::Ready,
@@ -223,6 +239,7 @@ impl Client {
     fn phase(&self) -> Phase {
         match (&self.state, self.awaited.front()) {
             (State::Content(_), _) => Phase::Content,
+            (State::Handshake, _) => Phase::Handshake,
             (_, Some(step)) => step.phase(),
             (_, None) => Phase::Mail,
         }
@@ -263,6 +280,7 @@ impl Client {
                 format!("RCPT TO:<{}>{dsn}", target.address)
             }
             Step::Data => "DATA".into(),
+            Step::StartTls => "STARTTLS".into(),
             Step::Greeting | Step::EndOfData | Step::Quit => return None,
         })
     }
@@ -279,34 +297,9 @@ impl Client {
             State::Opening => self.opening(reply, step),
             State::Commands(transaction) => self.answered(reply, step, transaction),
             State::Quitting => self.shut(),
-            other @ (State::Refused | State::Idle | State::Content(_) | State::Closed) => self.state = other,
-        }
-    }
-
-    fn opening(&mut self, reply: &Reply, step: Step) {
-        self.state = State::Opening;
-        let next = match (step, reply.class()) {
-            (Step::Greeting, 2) => Some(Step::Ehlo),
-            // RFC 5321 3.2: a server that does not know EHLO gets HELO.
-            (Step::Ehlo, 5) => Some(Step::Helo),
-            (Step::Ehlo, 2) => {
-                self.offered = Capabilities::from_reply(reply);
-                None
+            other @ (State::Refused | State::Handshake | State::Idle | State::Content(_) | State::Closed) => {
+                self.state = other
             }
-            (Step::Helo, 2) => None,
-            (_, 4 | 5) => {
-                self.refused = Some(verdict::unwilling(&self.peer, reply, step.phase()));
-                self.state = State::Refused;
-                return;
-            }
-            _ => return self.out_of_place(reply, step.phase()),
-        };
-        match next {
-            Some(step) => {
-                self.unsent.push_back(step);
-                self.send_commands();
-            }
-            None => self.state = State::Idle,
         }
     }
 
@@ -373,7 +366,7 @@ impl Client {
     fn unasked(&mut self, reply: &Reply) {
         match &self.state {
             State::Content(_) if reply.class() >= 4 => self.closing(reply, Phase::Content),
-            State::Idle | State::Quitting | State::Refused | State::Closed => self.shut(),
+            State::Idle | State::Quitting | State::Refused | State::Handshake | State::Closed => self.shut(),
             State::Opening | State::Commands(_) | State::Content(_) => {
                 self.out_of_place(reply, self.phase());
             }
@@ -383,7 +376,7 @@ impl Client {
     /// The server closes the connection with this reply.
     fn closing(&mut self, reply: &Reply, phase: Phase) {
         if let State::Opening = self.state {
-            self.refused = Some(verdict::unwilling(&self.peer, reply, phase));
+            self.refused = Some(Refusal::unwilling(verdict::unwilling(&self.peer, reply, phase)));
             return self.shut();
         }
         let verdict = verdict::refused(&self.peer, reply, phase);
@@ -404,7 +397,7 @@ impl Client {
     /// been taken: it must not go to another host now.
     fn close(&mut self, status: Status) {
         match &self.state {
-            State::Opening => self.refused = Some(status),
+            State::Opening | State::Handshake => self.refused = Some(Refusal::unwilling(status)),
             State::Commands(transaction) if transaction.content_sent => {
                 self.end_transaction(&Verdict { status, retry: Retry::No });
             }

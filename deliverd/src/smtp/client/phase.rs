@@ -11,6 +11,10 @@ pub enum Phase {
     Ehlo,
     /// The reply to HELO.
     Helo,
+    /// The reply to STARTTLS.
+    StartTls,
+    /// The end of the TLS handshake, all its messages together.
+    Handshake,
     /// The reply to MAIL.
     Mail,
     /// The reply to a RCPT.
@@ -33,6 +37,8 @@ impl Phase {
         Duration::from_secs(match self {
             Self::Greeting => 5 * 60,          // RFC 5321 4.5.3.2.1
             Self::Ehlo | Self::Helo => 5 * 60, // not in the RFC; as the greeting
+            Self::StartTls => 2 * 60,          // not in the RFC; nothing is worked out yet
+            Self::Handshake => 30,             // not in the RFC; as long as a connection may take
             Self::Mail => 5 * 60,              // RFC 5321 4.5.3.2.2
             Self::Rcpt => 5 * 60,              // RFC 5321 4.5.3.2.3
             Self::Data => 2 * 60,              // RFC 5321 4.5.3.2.4
@@ -49,6 +55,8 @@ impl Phase {
             Self::Greeting => "receiving the initial server greeting",
             Self::Ehlo => "performing the EHLO handshake",
             Self::Helo => "performing the HELO handshake",
+            Self::StartTls => "sending STARTTLS",
+            Self::Handshake => "performing the TLS handshake",
             Self::Mail => "sending MAIL FROM",
             Self::Rcpt => "sending RCPT TO",
             Self::Data => "sending DATA command",
@@ -65,6 +73,8 @@ impl Phase {
             Self::Greeting => "connection",
             Self::Ehlo => "EHLO command",
             Self::Helo => "HELO command",
+            Self::StartTls => "STARTTLS command",
+            Self::Handshake => "TLS handshake",
             Self::Mail => "MAIL FROM command",
             Self::Rcpt => "RCPT TO command",
             Self::Data => "DATA command",

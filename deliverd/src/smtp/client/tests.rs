@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 /// in the list gets `250 2.0.0 Ok`, DATA `354 go`.
 type Script<'a> = &'a [(&'a str, &'a str)];
 
+const PLAIN: Terms = Terms { encryption: Encryption::Never };
+
 struct Server<'a> {
     script: Script<'a>,
     pipelining: bool,
@@ -87,7 +89,7 @@ fn order(recipients: &[&str]) -> Order {
 /// Runs the transactions in one session, then QUIT.
 fn run(script: Script, pipelining: bool, step: usize, orders: &[Order]) -> Outcome {
     let mut server = Server { script, pipelining, input: Vec::new(), in_content: false, log: Vec::new() };
-    let mut client = Client::new(peer(), "me.example".parse().unwrap());
+    let mut client = Client::new(peer(), "me.example".parse().unwrap(), PLAIN);
     let mut orders = orders.iter();
     let mut replies: VecDeque<String> = VecDeque::from([server.reply("greeting")]);
     let mut outcome = Outcome { results: Vec::new(), commands: Vec::new(), writes: 0 };
@@ -124,7 +126,8 @@ fn run(script: Script, pipelining: bool, step: usize, orders: &[Order]) -> Outco
                 let untouched = if ended.untouched { " (untouched)" } else { "" };
                 outcome.results.push(list.join(" | ") + untouched);
             }
-            Action::Refused(status) => {
+            Action::Handshake => panic!("nobody asked for TLS"),
+            Action::Refused(Refusal { status, .. }) => {
                 outcome.results.push(format!("refused {} {}", status.code, status.text));
                 client.quit();
             }
@@ -323,7 +326,7 @@ fn every_reply_at_every_step() {
 #[test]
 fn no_reply_is_taken_that_was_not_asked_for() {
     // A second reply behind the greeting: nobody knows what it answers.
-    let mut client = Client::new(peer(), "me.example".parse().unwrap());
+    let mut client = Client::new(peer(), "me.example".parse().unwrap(), PLAIN);
     client.receive(b"220 hi\r\n250 early\r\n");
     // It counts as the reply to EHLO, which is in flight from the client's view; the true one is then out
     // of place.
@@ -337,7 +340,7 @@ fn no_reply_is_taken_that_was_not_asked_for() {
 }
 
 fn content_state() -> Client {
-    let mut client = Client::new(peer(), "me.example".parse().unwrap());
+    let mut client = Client::new(peer(), "me.example".parse().unwrap(), PLAIN);
     client.receive(b"220 hi\r\n");
     client.next_action();
     client.receive(b"250-x\r\n250 PIPELINING\r\n");
@@ -386,7 +389,7 @@ fn content_that_cannot_be_read_is_never_completed() {
 #[test]
 fn a_farewell_on_an_idle_connection_touches_no_message() {
     for farewell in ["421 4.4.2 timeout\r\n", "250 what\r\n", "42", "junk\r\n"] {
-        let mut client = Client::new(peer(), "me.example".parse().unwrap());
+        let mut client = Client::new(peer(), "me.example".parse().unwrap(), PLAIN);
         client.receive(b"220 hi\r\n");
         client.next_action();
         client.receive(b"250 x\r\n");
@@ -408,7 +411,7 @@ fn hostile_octets_never_panic_and_always_end() {
         let mut client = if seed.is_multiple_of(2) {
             content_state()
         } else {
-            Client::new(peer(), "me.example".parse().unwrap())
+            Client::new(peer(), "me.example".parse().unwrap(), PLAIN)
         };
         for _ in 0..40 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -419,7 +422,7 @@ fn hostile_octets_never_panic_and_always_end() {
                     assert_eq!(ended.verdicts.len() + usize::from(ended.verdicts.len() == 1), 2);
                 }
                 Action::Close => break,
-                Action::Send(_) | Action::Refused(_) | Action::Wait(_) => {}
+                Action::Send(_) | Action::Refused(_) | Action::Wait(_) | Action::Handshake => {}
             }
             client.receive(&[alphabet[usize::try_from(seed >> 33).unwrap() % alphabet.len()]]);
         }

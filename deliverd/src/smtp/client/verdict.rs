@@ -115,6 +115,27 @@ pub fn unwilling(peer: &Peer, reply: &Reply, phase: Phase) -> Status {
     from_reply(peer, reply, outcome, &format!("host {peer} refused to talk to me: {said}"))
 }
 
+/// TLS is wanted at any price, and the server does not offer it.
+pub fn tls_not_offered(peer: &Peer) -> Status {
+    const CODE: EnhancedCode = EnhancedCode::new(4, 7, 4);
+    let text = format!("TLS is required, but was not offered by host {peer}");
+    Status { remote: Some(peer.relay()), ..Status::local(CODE, text) }
+}
+
+/// TLS is wanted at any price, and the server answered STARTTLS with a refusal. That may pass.
+pub fn tls_refused(peer: &Peer, reply: &Reply) -> Status {
+    let said = printable(&reply.to_string(), SAID);
+    let text = format!("TLS is required, but host {peer} refused to start TLS: {said}");
+    Status { code: EnhancedCode::new(4, 7, 4), ..from_reply(peer, reply, Outcome::Deferred, &text) }
+}
+
+/// The handshake did not come to its end, or to one that is good enough.
+pub fn tls_failed(peer: &Peer, what: &str) -> Status {
+    const CODE: EnhancedCode = EnhancedCode::new(4, 7, 5);
+    let what = printable(what, SAID);
+    Status { remote: Some(peer.relay()), ..Status::local(CODE, what) }
+}
+
 /// A reply that no server may give at this point, or octets that are no reply.
 pub fn protocol_error(peer: &Peer, phase: Phase, what: &str) -> Status {
     const CODE: EnhancedCode = EnhancedCode::new(4, 5, 0);

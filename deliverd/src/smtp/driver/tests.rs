@@ -1,6 +1,6 @@
 //! Sessions over an in-memory connection, on a clock that jumps.
 
-use super::super::client::Target;
+use super::super::client::{Encryption, Target};
 use super::super::testing::{Log, Script, content, count, job, minute, serve};
 use super::*;
 use common::address::Address;
@@ -28,7 +28,14 @@ fn connect(script: Script, buffer: usize) -> (DuplexStream, Log) {
 }
 
 async fn open(stream: DuplexStream, deadline: &mut Deadline) -> Result<Session<DuplexStream>, Status> {
-    Session::open(stream, peer(), "me.example".parse().unwrap(), deadline).await
+    let opening = Opening {
+        stream,
+        peer: peer(),
+        hello_name: "me.example".parse().unwrap(),
+        terms: Terms { encryption: Encryption::Never },
+        secure: None,
+    };
+    Session::open(opening, deadline).await.map_err(|refusal| refusal.status)
 }
 
 #[tokio::test(start_paused = true)]
