@@ -4,6 +4,7 @@
 //! Pure. Each value is parsed once into a type without an unchecked constructor: bounded, printable ASCII, fit for a
 //! header field and a command of our own without another look. What is not within the grammar is refused, never mended.
 
+use crate::address::{Address, is_harmless};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -227,7 +228,7 @@ impl From<EnvelopeId> for String {
 }
 
 /// The ORCPT parameter (RFC 3461 4.2), decoded: an address type and an address of that type, which need not be one of
-/// the Internet. Printable ASCII, at most [`MAX_ORIGINAL_RECIPIENT`] octets as xtext.
+/// the Internet. Printable ASCII, for the type `utf-8` (RFC 6533 3) also UTF-8; at most [`MAX_ORIGINAL_RECIPIENT`] octets as xtext.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct OriginalRecipient {
@@ -246,7 +247,8 @@ impl OriginalRecipient {
         if address.is_empty() {
             return Err(DsnError::Empty);
         }
-        if !is_printable(address) {
+        let utf8 = kind.eq_ignore_ascii_case(UTF8);
+        if !address.chars().all(|c| matches!(c, ' '..='~') || (utf8 && is_harmless(c))) {
             return Err(DsnError::Xtext);
         }
         if kind.len() + 1 + xtext(address).len() > MAX_ORIGINAL_RECIPIENT {
@@ -261,18 +263,55 @@ impl OriginalRecipient {
             return Err(DsnError::TooLong);
         }
         let (kind, address) = value.split_once(';').ok_or(DsnError::AddressType)?;
+        if kind.eq_ignore_ascii_case(UTF8) && !address.is_ascii() {
+            // RFC 6533 3, utf-8-addr-unitext: no xtext in it, and nothing that xtext would change.
+            if address.contains(['+', '=', ' ']) {
+                return Err(DsnError::Xtext);
+            }
+            return Self::new(kind, address);
+        }
         Self::new(kind, &from_xtext(address)?)
     }
 
     /// An address of the Internet; `None` for one that has no room in the parameter.
-    pub fn of(address: &crate::address::Address) -> Option<Self> {
-        Self::new("rfc822", &address.to_string()).ok()
+    pub fn of(address: &Address) -> Option<Self> {
+        if address.is_ascii() {
+            return Self::new("rfc822", &address.to_string()).ok();
+        }
+        // RFC 6533 3: in both forms of this type these are embedded.
+        let mut text = String::new();
+        for c in address.to_string().chars() {
+            if matches!(c, ' ' | '+' | '=' | '\\') { embed(c, &mut text) } else { text.push(c) }
+        }
+        Self::new(UTF8, &text).ok()
     }
 
-    /// As a parameter's value.
+    /// As a parameter's value; UTF-8 stays as it is, for a transaction with SMTPUTF8.
     pub fn to_xtext(&self) -> String {
         format!("{};{}", self.kind, xtext(&self.address))
     }
+
+    /// As a parameter's value for a server without SMTPUTF8 (RFC 6533 3, utf-8-addr-xtext).
+    pub fn to_ascii_xtext(&self) -> String {
+        let mut text = String::new();
+        for c in xtext(&self.address).chars() {
+            if c.is_ascii() { text.push(c) } else { embed(c, &mut text) }
+        }
+        format!("{};{text}", self.kind)
+    }
+
+    /// Can it be shown where only ASCII may stand?
+    pub fn is_ascii(&self) -> bool {
+        self.address.is_ascii()
+    }
+}
+
+/// The type of addresses that are not ASCII.
+const UTF8: &str = "utf-8";
+
+/// EmbeddedUnicodeChar (RFC 6533 3): `\x{F6}`.
+fn embed(c: char, out: &mut String) {
+    out.push_str(&format!("\\x{{{:X}}}", u32::from(c)));
 }
 
 impl fmt::Display for OriginalRecipient {
@@ -299,14 +338,14 @@ fn is_printable(text: &str) -> bool {
     text.bytes().all(|b| (32..127).contains(&b))
 }
 
-/// `text` as xtext (RFC 3461 4): `+`, `=` and whatever is not a graphic character as `+XX`.
+/// `text` as xtext (RFC 3461 4): `+`, `=` and whatever is not a graphic character as `+XX`. UTF-8 stays.
 fn xtext(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for b in text.bytes() {
-        if (33..127).contains(&b) && !matches!(b, b'+' | b'=') {
-            out.push(char::from(b));
+    for c in text.chars() {
+        if !c.is_ascii() || (c.is_ascii_graphic() && !matches!(c, '+' | '=')) {
+            out.push(c);
         } else {
-            out.push_str(&format!("+{b:02X}"));
+            out.push_str(&format!("+{:02X}", u32::from(c)));
         }
     }
     out
@@ -405,6 +444,38 @@ mod tests {
                 assert_eq!(OriginalRecipient::try_from(String::from(read.clone())), Ok(read));
             }
         }
+    }
+
+    #[test]
+    fn original_recipients_in_other_scripts() {
+        // (parameter, what is passed on with SMTPUTF8, and without)
+        for (value, with, without) in [
+            ("utf-8;jörg@b.example", "utf-8;jörg@b.example", "utf-8;j\\x{F6}rg@b.example"),
+            ("utf-8;j\\x{F6}rg@b.example", "utf-8;j\\x{F6}rg@b.example", "utf-8;j\\x{F6}rg@b.example"),
+            ("UTF-8;j\\x{2B}ö@b", "UTF-8;j\\x{2B}ö@b", "UTF-8;j\\x{2B}\\x{F6}@b"),
+            (
+                "utf-8;用户@例子.example",
+                "utf-8;用户@例子.example",
+                "utf-8;\\x{7528}\\x{6237}@\\x{4F8B}\\x{5B50}.example",
+            ),
+        ] {
+            let read = OriginalRecipient::from_xtext(value).unwrap();
+            assert_eq!(
+                (read.to_xtext().as_str(), read.to_ascii_xtext().as_str()),
+                (with, without),
+                "{value}"
+            );
+            assert_eq!(OriginalRecipient::try_from(String::from(read.clone())), Ok(read));
+        }
+        for value in ["rfc822;jörg@b", "utf-8;jö+rg@b", "utf-8;jö=rg@b", "utf-8;a\u{85}ö", "utf-8;a\u{202e}"]
+        {
+            assert_eq!(OriginalRecipient::from_xtext(value), Err(DsnError::Xtext), "{value}");
+        }
+        let of = |address: &str| OriginalRecipient::of(&address.parse().unwrap()).unwrap();
+        assert_eq!(of("joe+x@b").to_xtext(), "rfc822;joe+2Bx@b");
+        assert_eq!(of("jö+x=y@b").to_xtext(), "utf-8;jö\\x{2B}x\\x{3D}y@b");
+        assert_eq!(of("jö+x=y@b").to_ascii_xtext(), "utf-8;j\\x{F6}\\x{2B}x\\x{3D}y@b");
+        assert_eq!(OriginalRecipient::from_xtext(&of("\"jö a\"@b").to_xtext()).unwrap(), of("\"jö a\"@b"));
     }
 
     #[test]

@@ -264,7 +264,7 @@ impl Transports {
         let mut rules = table
             .iter()
             .map(|(key, value)| match rule(value) {
-                Ok(rule) => Ok((key.to_owned(), rule)),
+                Ok(rule) => Ok((in_ascii(key), rule)),
                 Err(message) => Err(TableError::file(path, &format!("{key}: {message}"))),
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -290,6 +290,17 @@ impl Transports {
             .chain(parents)
             .chain(["*"])
             .find_map(|key| self.get(key))
+    }
+}
+
+/// The key with its domain as addresses have it: names in other scripts as A-labels (RFC 5890).
+fn in_ascii(key: &str) -> String {
+    let at = key.rfind('@').map_or(0, |at| at + 1);
+    let (local, domain) = key.split_at_checked(at).unwrap_or(("", key));
+    let (dot, name) = domain.strip_prefix('.').map_or(("", domain), |name| (".", name));
+    match name.parse::<Domain>() {
+        Ok(name) => format!("{local}{dot}{}", name.to_lowercase()),
+        Err(_) => key.to_owned(),
     }
 }
 

@@ -186,17 +186,19 @@ impl Begin {
             origin: Origin::Smtp {
                 client: self.client.to_string(),
                 helo: hello.name.clone(),
-                protocol: hello.protocol().to_owned(),
+                protocol: self.start.protocol().to_owned(),
             },
             body: *body,
             recipients: recipients.clone(),
             dsn: dsn.clone(),
         })?;
         let only = match recipients.as_slice() {
-            [one] => Some(one.original()),
+            // One that is not ASCII would make the header need SMTPUTF8 wherever the message goes.
+            [one] => Some(one.original()).filter(|address| address.is_ascii()),
             _ => None,
         };
-        let field = received(&self.hostname, &self.client, hello, writer.id(), only, now);
+        let field =
+            received(&self.hostname, &self.client, hello, self.start.protocol(), writer.id(), only, now);
         writer.write(field.as_bytes())?;
         common::info!("{}: client={}", writer.id(), self.client);
         Ok(writer)

@@ -18,6 +18,7 @@ pub fn received(
     hostname: &Domain,
     client: &Client,
     hello: &Hello,
+    protocol: &str,
     id: QueueId,
     recipient: Option<&Address>,
     now: Timestamp,
@@ -32,7 +33,6 @@ pub fn received(
          by {hostname} (Ironpost) with {protocol} id {id}{recipient}; {date}\r\n",
         helo = tame(&hello.name),
         name = tame(&client.name),
-        protocol = hello.protocol(),
         date = now.rfc5322(),
     )
 }
@@ -52,6 +52,7 @@ mod tests {
             &"mail.example".parse().unwrap(),
             &Client::new(ip.parse().unwrap()),
             &Hello { name: helo.into(), extended: true },
+            "ESMTP",
             QueueId::new(Timestamp(0), 0),
             recipient.map(|r| r.parse().unwrap()).as_ref(),
             Timestamp(0),

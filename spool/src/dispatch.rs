@@ -15,7 +15,7 @@ use common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Raised whenever a frame changes: daemons of two builds refuse to talk instead of misunderstanding each other.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Most recipients in a job: with [`common::status::MAX_STATUS_TEXT`] and the longest addresses, job and answer fit into a packet.
 pub const MAX_RECIPIENTS: usize = 50;
 /// Limit for decoding a frame.

@@ -22,7 +22,7 @@ pub struct Envelope {
     pub arrived: Timestamp,
     /// How it came in.
     pub origin: Origin,
-    /// The BODY parameter of MAIL (RFC 6152).
+    /// The BODY and SMTPUTF8 parameters of MAIL (RFC 6152, RFC 6531).
     pub body: Body,
     /// In the order of the RCPT commands; never empty in a committed file.
     pub recipients: Vec<Recipient>,
@@ -53,13 +53,15 @@ pub enum Origin {
     DoubleBounce,
 }
 
-/// The BODY parameter.
+/// What MAIL said about the octets of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Body {
     /// Absent or `7BIT`.
     SevenBit,
     /// `8BITMIME`.
     EightBitMime,
+    /// SMTPUTF8 (RFC 6531): addresses and header may be UTF-8. Includes `8BITMIME`. Since version 3.
+    Utf8,
 }
 
 /// One recipient.
@@ -96,6 +98,8 @@ pub struct ContentFacts {
     pub longest_line: u32,
     /// Is there an octet above 127?
     pub eight_bit: bool,
+    /// Is there one in the header? (Not known of files before version 3: false.)
+    pub eight_bit_header: bool,
     /// Does a line begin with a dot?
     pub leading_dot: bool,
     /// Does the content end with CRLF (or is it empty)?

@@ -10,6 +10,8 @@ pub struct FactsBuilder {
     /// Octets of the line so far, its CR counted.
     line: u64,
     last: [u8; 2],
+    /// Has the empty line come that ends the header?
+    in_body: bool,
 }
 
 impl FactsBuilder {
@@ -28,12 +30,15 @@ impl FactsBuilder {
         while let Some(end) = memchr::memchr(b'\n', rest) {
             let (line, tail) = rest.split_at(end + 1);
             self.facts.leading_dot |= self.line == 0 && line.first() == Some(&b'.');
+            self.look_at_header(line);
+            self.in_body |= self.line + line.len() as u64 <= 2;
             // CR and LF do not count.
             self.note_line(self.line + line.len() as u64 - 1, 1);
             self.line = 0;
             rest = tail;
         }
         self.facts.leading_dot |= self.line == 0 && rest.first() == Some(&b'.');
+        self.look_at_header(rest);
         self.line += rest.len() as u64;
         self.last = match chunk {
             [.., a, b] => [*a, *b],
@@ -55,6 +60,10 @@ impl FactsBuilder {
         done.facts
     }
 
+    fn look_at_header(&mut self, part: &[u8]) {
+        self.facts.eight_bit_header |= !self.in_body && !part.is_ascii();
+    }
+
     fn note_line(&mut self, octets: u64, carriage_return: u64) {
         let length = u32::try_from(octets.saturating_sub(carriage_return)).unwrap_or(u32::MAX);
         self.facts.longest_line = self.facts.longest_line.max(length);
@@ -67,14 +76,18 @@ mod tests {
 
     #[test]
     fn facts_do_not_depend_on_the_split() {
-        for (content, longest, dot, eight, newline) in [
-            (&b""[..], 0, false, false, true),
-            (b"a\r\n", 1, false, false, true),
-            (b".a\r\n", 2, true, false, true),
-            (b"abc\r\n.\r\nx", 3, true, false, false),
-            (b"\r\n\xe9\r\n", 1, false, true, true),
-            (b"abcde", 5, false, false, false),
-            (b"a.b\r\n.", 3, true, false, false),
+        for (content, longest, dot, eight, header, newline) in [
+            (&b""[..], 0, false, false, false, true),
+            (b"a\r\n", 1, false, false, false, true),
+            (b".a\r\n", 2, true, false, false, true),
+            (b"abc\r\n.\r\nx", 3, true, false, false, false),
+            (b"\r\n\xe9\r\n", 1, false, true, false, true),
+            (b"a: b\r\n\r\nc\r\n\xe9\r\n", 4, false, true, false, true),
+            (b"a: \xe9\r\n\r\nc\r\n", 4, false, true, true, true),
+            (b"a: b\r\n\xe9", 4, false, true, true, false),
+            (b"a: b\r\nx\r\n\xe9", 4, false, true, true, false),
+            (b"abcde", 5, false, false, false, false),
+            (b"a.b\r\n.", 3, true, false, false, false),
         ] {
             for split in 0..=content.len() {
                 let mut builder = FactsBuilder::new();
@@ -86,6 +99,7 @@ mod tests {
                     checksum: crc32fast::hash(content),
                     longest_line: longest,
                     eight_bit: eight,
+                    eight_bit_header: header,
                     leading_dot: dot,
                     ends_with_newline: newline,
                 };

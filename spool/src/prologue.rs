@@ -6,11 +6,12 @@ use crate::envelope::{ContentFacts, MAX_ENVELOPE};
 pub const PROLOGUE: usize = 64;
 const MAGIC: &[u8; 8] = b"IRONPOST";
 /// The version that is written. Those before it stay readable.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 const OLDEST: u16 = 1;
 const EIGHT_BIT: u16 = 1;
 const LEADING_DOT: u16 = 2;
 const ENDS_WITH_NEWLINE: u16 = 4;
+const EIGHT_BIT_HEADER: u16 = 8;
 
 /// Lengths, checksums and facts about the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,7 @@ impl Prologue {
             (facts.eight_bit, EIGHT_BIT),
             (facts.leading_dot, LEADING_DOT),
             (facts.ends_with_newline, ENDS_WITH_NEWLINE),
+            (facts.eight_bit_header, EIGHT_BIT_HEADER),
         ] {
             flags |= if set { bit } else { 0 };
         }
@@ -104,6 +106,7 @@ impl Prologue {
                 checksum: u32::from_le_bytes(field(bytes, 28)),
                 longest_line: u32::from_le_bytes(field(bytes, 32)),
                 eight_bit: flags & EIGHT_BIT != 0,
+                eight_bit_header: flags & EIGHT_BIT_HEADER != 0,
                 leading_dot: flags & LEADING_DOT != 0,
                 ends_with_newline: flags & ENDS_WITH_NEWLINE != 0,
             },
@@ -132,6 +135,7 @@ mod tests {
                 checksum: 2,
                 longest_line: 998,
                 eight_bit: true,
+                eight_bit_header: true,
                 leading_dot: false,
                 ends_with_newline: true,
             },

@@ -41,6 +41,20 @@ fn envelope_1() -> Envelope {
 }
 
 fn envelope() -> Envelope {
+    let mut envelope = envelope_2();
+    envelope.body = Body::Utf8;
+    envelope.recipients.push(Recipient {
+        dsn: RecipientDsn {
+            notify: "NEVER".parse().unwrap(),
+            original: Some(OriginalRecipient::new("utf-8", "jörg@example.net").unwrap()),
+        },
+        ..Recipient::new("jörg@bücher.example".parse().unwrap())
+    });
+    envelope
+}
+
+/// What version 2 could say.
+fn envelope_2() -> Envelope {
     let mut envelope = envelope_1();
     envelope.dsn =
         MessageDsn { ret: Some(Return::Headers), envelope_id: Some(EnvelopeId::new("a+b c").unwrap()) };
@@ -107,23 +121,25 @@ fn write(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn version_2_is_written_to_the_byte() {
+fn version_3_is_written_to_the_byte() {
     let folder = tempfile::tempdir().unwrap();
     let written = std::fs::read(write(folder.path())).unwrap();
     if std::env::var_os("IRONPOST_WRITE_GOLDEN").is_some() {
-        std::fs::write(golden("version-2.queue"), &written).unwrap();
+        std::fs::write(golden("version-3.queue"), &written).unwrap();
     }
     assert!(
-        written == std::fs::read(golden("version-2.queue")).unwrap(),
+        written == std::fs::read(golden("version-3.queue")).unwrap(),
         "the format has changed: it needs a new version"
     );
 }
 
 #[test]
 fn every_version_is_read() {
-    for (name, envelope, journal) in
-        [("version-1.queue", envelope_1(), journal_1()), ("version-2.queue", envelope(), journal())]
-    {
+    for (name, envelope, journal) in [
+        ("version-1.queue", envelope_1(), journal_1()),
+        ("version-2.queue", envelope_2(), journal()),
+        ("version-3.queue", envelope(), journal()),
+    ] {
         let file = QueueFile::open(&golden(name)).unwrap();
         assert_eq!(*file.envelope(), envelope, "{name}");
         let mut content = Vec::new();
@@ -132,6 +148,7 @@ fn every_version_is_read() {
         let facts = file.facts();
         assert!(facts.eight_bit && facts.leading_dot && !facts.ends_with_newline, "{name}");
         assert_eq!(facts.longest_line, 21, "{name}");
+        assert_eq!(facts.eight_bit_header, name == "version-3.queue", "{name}");
         assert_eq!(file.journal().unwrap().1, journal, "{name}");
     }
 }
@@ -154,7 +171,7 @@ fn a_newer_version_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = write(folder.path());
     let mut bytes = std::fs::read(&path).unwrap();
-    bytes[8] = 3;
+    bytes[8] = 4;
     std::fs::write(&path, bytes).unwrap();
-    assert!(QueueFile::open(&path).unwrap_err().to_string().contains("version 3 is not known"));
+    assert!(QueueFile::open(&path).unwrap_err().to_string().contains("version 4 is not known"));
 }

@@ -70,3 +70,20 @@ with Chunking(host, int(port), local_hostname='client.test') as smtp:
     command.args(["-c", SCRIPT, &host, &port, &chunk.to_string(), from]).args(to);
     run(&mut command, message)
 }
+
+/// Sends a message as it is with Python's smtplib and SMTPUTF8 (RFC 6531): addresses and header may be UTF-8.
+pub fn smtplib_utf8(server: SocketAddr, from: &str, to: &[&str], message: &[u8]) -> Output {
+    const SCRIPT: &str = "
+import os, smtplib, sys
+host, port, sender, *recipients = (os.fsencode(word).decode('utf-8') for word in sys.argv[1:])
+with smtplib.SMTP(host, int(port), local_hostname='client.test') as smtp:
+    smtp.ehlo()
+    assert smtp.has_extn('smtputf8')
+    options = ['SMTPUTF8', 'BODY=8BITMIME']
+    refused = smtp.sendmail(sender, recipients, sys.stdin.buffer.read(), mail_options=options)
+    assert not refused, refused
+";
+    let mut command = python();
+    command.args(["-c", SCRIPT, &server.ip().to_string(), &server.port().to_string(), from]).args(to);
+    run(&mut command, message)
+}

@@ -166,6 +166,7 @@ fn order(sender: &str, recipients: &[&str], content: &[u8]) -> Order {
         recipients: recipients.iter().map(|r| Target::from(r.parse::<Address>().unwrap())).collect(),
         size: content.len() as u64,
         eight_bit: !content.is_ascii(),
+        utf8_header: false,
         dsn: Default::default(),
     }
 }
@@ -247,6 +248,29 @@ fn addresses_of_every_form_pass() {
             );
         }
         assert_eq!(received.last().unwrap().sender, "");
+    });
+}
+
+/// RFC 6531: local-parts in other scripts pass as they are, domains in their ASCII form.
+#[test]
+fn addresses_in_other_scripts_pass() {
+    let addresses = [
+        ("jörg@b.example", "jörg@b.example"),
+        ("用户@例子.example", "用户@xn--fsqu00a.example"),
+        ("\"jörg müller\"@b.example", "\"jörg müller\"@b.example"),
+        ("joe@bücher.example", "joe@xn--bcher-kva.example"),
+    ];
+    for_each_way(|pipelining, step| {
+        let content = "Subject: ö\r\n".as_bytes();
+        for (address, read) in addresses {
+            let orders = [(Order { utf8_header: true, ..order(address, &[address], content) }, content)];
+            let (ended, received) = converse(Server::new(pipelining, 0), &orders, step);
+            assert_eq!(codes(&ended[0]), ["2.0.0"], "{pipelining} {step} {address}");
+            assert_eq!(
+                (received[0].sender.as_str(), &received[0].recipients[..]),
+                (read, &[read.to_owned()][..])
+            );
+        }
     });
 }
 

@@ -2,13 +2,18 @@
 
 use super::AddressError;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+/// Longest name in another script that is looked at, in octets of UTF-8.
+const MAX_UNICODE: usize = 1024;
+
 /// A domain: dot-separated labels of letters, digits, `-` and `_` (seen in the wild in host names), or an address literal in
-/// brackets. ASCII; compared and hashed without regard to case, kept as spelled.
+/// brackets. ASCII; compared and hashed without regard to case, kept as spelled. A name in another script (U-labels, RFC 5890) becomes
+/// its ASCII form (A-labels) when it is read: that is what the DNS knows, what tables are asked for, and what every server understands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Domain(Box<str>);
@@ -40,6 +45,18 @@ fn literal(inner: &str) -> Option<IpAddr> {
     }
 }
 
+/// U-labels as A-labels (UTS #46, non-transitional); ASCII as it is.
+fn to_ascii(text: &str) -> Result<Cow<'_, str>, AddressError> {
+    if text.is_ascii() {
+        return Ok(Cow::Borrowed(text));
+    }
+    // Mapping takes time: nothing is mapped that could not be a name afterwards (a label grows).
+    if text.len() > MAX_UNICODE {
+        return Err(AddressError::TooLong);
+    }
+    idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::EMPTY).map_err(|_| AddressError::Domain)
+}
+
 fn is_name(text: &str) -> bool {
     text.len() <= 255
         && text.split('.').all(|label| {
@@ -57,6 +74,8 @@ impl FromStr for Domain {
         if text.is_empty() {
             return Err(AddressError::Empty);
         }
+        let ascii = to_ascii(text)?;
+        let text = ascii.as_ref();
         let well_formed = match text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
             Some(inner) => literal(inner).is_some(),
             None => is_name(text),

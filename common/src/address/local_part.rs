@@ -1,4 +1,4 @@
-//! Local-parts: dot-strings and quoted-strings (RFC 5321 4.1.2).
+//! Local-parts: dot-strings and quoted-strings (RFC 5321 4.1.2), also in other scripts (RFC 6531 3.3).
 
 use super::{AddressError, MAX_ADDRESS};
 use std::borrow::Cow;
@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 /// A local-part in its wire form. A quoted-string whose content needs no quotes is kept without them, so equal mailboxes
-/// (`"joe"` and `joe`) compare equal. Case is significant here; look-ups of local users decide for themselves.
+/// (`"joe"` and `joe`) compare equal. UTF-8 is kept as it came; what could disturb a terminal or hide in a line is not taken. Case is significant here; look-ups of local users decide for themselves.
 #[derive(Debug, Clone)]
 pub struct LocalPart(Box<str>);
 
@@ -52,13 +52,21 @@ fn unquote(quoted: &str) -> String {
     out
 }
 
-/// RFC 5322 3.2.3.
-fn is_atext(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
+/// RFC 5322 3.2.3, RFC 6531 3.3.
+fn is_atext(c: char) -> bool {
+    if c.is_ascii() { c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) } else { is_harmless(c) }
+}
+
+/// A character above ASCII that is neither a control nor white space, and turns or hides no text around it.
+pub(crate) fn is_harmless(c: char) -> bool {
+    let hidden = matches!(c,
+        '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        | '\u{fff0}'..='\u{ffff}' | '\u{e0000}'..='\u{e0fff}');
+    !c.is_ascii() && !c.is_control() && !c.is_whitespace() && !hidden
 }
 
 fn is_dot_string(text: &str) -> bool {
-    text.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
+    text.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atext))
 }
 
 /// Where the local-part at the start of `text` ends: the index of its `@`, or of the end of the text.
@@ -95,8 +103,8 @@ impl FromStr for LocalPart {
             .and_then(|t| t.strip_suffix('"'))
             .filter(|_| text.len() >= 2 && end(text) == Ok(text.len()))
             .ok_or(AddressError::LocalPart)?;
-        // qtextSMTP and quoted-pairSMTP: printable ASCII and space, nothing else.
-        if !inner.bytes().all(|b| (32..=126).contains(&b)) {
+        // qtextSMTP and quoted-pairSMTP: printable ASCII and space, and RFC 6531 3.3.
+        if !inner.chars().all(|c| matches!(c, ' '..='~') || is_harmless(c)) {
             return Err(AddressError::LocalPart);
         }
         let value = unquote(inner);

@@ -1,8 +1,8 @@
 //! Addresses, parsed once into types: [`Domain`], [`LocalPart`], [`Address`], [`ReversePath`], [`ForwardPath`].
 //!
-//! None of these has an unchecked constructor: a value that exists is within the grammar of RFC 5321 4.1.2, holds printable
-//! ASCII only, and fits the size limits below, so it can be put into a reply, a log line, a header or a
-//! command of our own without another look. Spelling is kept as received; comparison of domains ignores case.
+//! None of these has an unchecked constructor: a value that exists is within the grammar of RFC 5321 4.1.2 with
+//! RFC 6531 3.3, holds printable characters only, and fits the size limits below, so it can be put into a header or a
+//! command of our own without another look (whether SMTPUTF8 is needed for that, [`Address::is_ascii`] says). Domains are ASCII. Spelling is kept as received; comparison of domains ignores case.
 //! Files on the way to a mailbox never use these texts as they are: see `deliverd`'s mailbox paths.
 
 mod domain;
@@ -11,6 +11,7 @@ mod path;
 
 pub use domain::Domain;
 pub use local_part::LocalPart;
+pub(crate) use local_part::is_harmless;
 pub use path::{ForwardPath, ReversePath, parse_path};
 
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,11 @@ impl Address {
     /// Right of the `@`.
     pub fn domain(&self) -> &Domain {
         &self.domain
+    }
+
+    /// Can it be used without SMTPUTF8 (RFC 6531)?
+    pub fn is_ascii(&self) -> bool {
+        self.local.as_str().is_ascii()
     }
 
     /// Parses `user@domain`, or a bare `user`, completed with `default`.

@@ -24,6 +24,11 @@ impl ReversePath {
         }
     }
 
+    /// Can it be used without SMTPUTF8 (RFC 6531)?
+    pub fn is_ascii(&self) -> bool {
+        self.address().is_none_or(Address::is_ascii)
+    }
+
     /// Is this `<>`?
     pub fn is_null(&self) -> bool {
         *self == Self::Null

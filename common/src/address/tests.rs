@@ -44,12 +44,42 @@ fn addresses_that_are_refused() {
         ("\"a\"b@c", LocalPart),
         ("\"a\nb\"@c", LocalPart),
         ("a\0@c", LocalPart),
-        ("ü@c", LocalPart),
-        ("a@ü", Domain),
+        ("a\u{85}b@c", LocalPart),
+        ("a\u{202e}b@c", LocalPart),
+        ("a\u{a0}b@c", LocalPart),
+        ("\u{feff}a@c", LocalPart),
+        ("\"a\u{9b}b\"@c", LocalPart),
+        ("a@\u{200b}", Domain),
+        ("a@\u{ff20}", Domain),
+        ("a@ü..c", Domain),
+        ("a@xn--\u{fc}", Domain),
         ("a@b\r\nDATA", Domain),
     ] {
         assert_eq!(text.parse::<Address>(), Err(error), "{text:?}");
     }
+}
+
+#[test]
+fn other_scripts() {
+    // RFC 5890, RFC 6531 3.2: domains in their ASCII form, local-parts as they came.
+    for (text, read, ascii) in [
+        ("joe@bücher.example", "joe@xn--bcher-kva.example", true),
+        ("joe@BÜCHER.example", "joe@xn--bcher-kva.example", true),
+        ("joe@bu\u{308}cher.example", "joe@xn--bcher-kva.example", true),
+        ("joe@faß.example", "joe@xn--fa-hia.example", true),
+        ("joe@例え。テスト", "joe@xn--r8jz45g.xn--zckzah", true),
+        ("jörg@b.example", "jörg@b.example", false),
+        ("用户@例子.example", "用户@xn--fsqu00a.example", false),
+        ("\"jörg müller\"@b.example", "\"jörg müller\"@b.example", false),
+        ("\"jörg\"@b.example", "jörg@b.example", false),
+    ] {
+        let address: Address = text.parse().unwrap();
+        assert_eq!((address.to_string().as_str(), address.is_ascii()), (read, ascii), "{text}");
+    }
+    let upper: Domain = "XN--BCHER-KVA.example".parse().unwrap();
+    assert_eq!(upper, "Bücher.Example".parse().unwrap());
+    assert_eq!(format!("a@{}", "ü".repeat(60)).parse::<Address>(), Err(AddressError::Domain));
+    assert_eq!(format!("a@{}", "ü".repeat(200)).parse::<Address>(), Err(AddressError::TooLong));
 }
 
 #[test]

@@ -183,7 +183,8 @@ impl Attempt<'_> {
             sender: self.job.sender.clone(),
             recipients: recipients.map(target).collect(),
             size: self.content.size(),
-            eight_bit: self.job.content.eight_bit || self.job.body == Body::EightBitMime,
+            eight_bit: self.job.content.eight_bit || self.job.body != Body::SevenBit,
+            utf8_header: self.job.body == Body::Utf8 && self.job.content.eight_bit_header,
             dsn: self.job.dsn.clone(),
         }
     }

@@ -70,6 +70,7 @@ fn describe(
     let body = match envelope.body {
         Body::SevenBit => "7BIT",
         Body::EightBitMime => "8BITMIME",
+        Body::Utf8 => "8BITMIME, SMTPUTF8",
     };
     writeln!(out, "Content:     {}, BODY={body}", facts(&file.facts()))?;
     if let Some(id) = &envelope.dsn.envelope_id {

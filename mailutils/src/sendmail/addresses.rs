@@ -286,6 +286,7 @@ mod tests {
             ("<@a,@b:joe@c>", &["joe@c"]),
             ("joe@[127.0.0.1], x@[IPv6:::1]", &["joe@[127.0.0.1]", "x@[IPv6:::1]"]),
             ("joe@x.example.", &["joe@x.example"]),
+            ("j\u{f6}e@b\u{fc}cher.example", &["j\u{f6}e@xn--bcher-kva.example"]),
             ("host!user, a%b@c", &["host!user@here.example", "a%b@c"]),
             ("a@b;c@d", &["a@b", "c@d"]),
             ("bounce+joe=x.example@y", &["bounce+joe=x.example@y"]),
@@ -318,7 +319,7 @@ mod tests {
             ("\"open", "\\x22open".trim_start_matches("\\x22"), "\""),
             ("a@[1.2.3.4", "[1.2.3.4", "]"),
             ("a@\"b\"", "a@\"b\"", "malformed"),
-            ("j\u{f6}e@x", "j\\xc3\\xb6e@x", "malformed"),
+            ("j\u{f6}\u{202e}e@x", "j\\xc3\\xb6\\xe2\\x80\\xaee@x", "malformed"),
             ("a\x1b[0m@x", "a\\x1b", "]"),
             ("a\0b@x", "a\\x00b@x", "malformed"),
         ] {

@@ -139,6 +139,7 @@ fn send(options: &Options, config: &Config, source: impl Read) -> Result<(QueueI
 
     let now = Timestamp::now();
     let (mut writer, way) = submit::begin(&Spool::new(&config.spool_directory), now)?;
+    let utf8 = !sender.is_ascii() || !recipients.iter().all(Address::is_ascii);
     let eight_bit = options.eight_bit || header::declares_eight_bit(&head.fields);
     let recipient = |address| Recipient {
         dsn: RecipientDsn { notify: options.notify, original: None },
@@ -148,7 +149,13 @@ fn send(options: &Options, config: &Config, source: impl Read) -> Result<(QueueI
         sender: sender.clone(),
         arrived: now,
         origin: Origin::Local { uid: getuid().as_raw() },
-        body: if eight_bit { Body::EightBitMime } else { Body::SevenBit },
+        // The addresses alone decide about SMTPUTF8: a header with UTF-8 in it has always been sent as it is, and
+        // must not begin to need servers that know SMTPUTF8.
+        body: match (utf8, eight_bit) {
+            (true, _) => Body::Utf8,
+            (false, true) => Body::EightBitMime,
+            (false, false) => Body::SevenBit,
+        },
         recipients: recipients.into_iter().map(recipient).collect(),
         dsn: MessageDsn { ret: options.ret, envelope_id: options.envelope_id.clone() },
     };

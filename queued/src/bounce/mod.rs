@@ -66,6 +66,8 @@ pub struct Notification<'a> {
     pub original: &'a [u8],
     /// Is `original` all of it, and may it be returned whole? Otherwise its header is cut out.
     pub whole: bool,
+    /// Was the original sent with SMTPUTF8? Then its addresses and its header may be shown as they are (RFC 6533).
+    pub utf8: bool,
 }
 
 /// What became of a recipient.
@@ -103,9 +105,14 @@ pub fn compose(n: &Notification<'_>) -> (Vec<u8>, Body) {
     let whole = n.whole && is_well_formed(n.original);
     let header = if whole { n.original.to_vec() } else { header_of(n.original) };
     let text = texts::for_people(n, whole);
-    let ascii = text.is_ascii() && header.is_ascii();
+    let mut status = Lines::default();
+    report::for_programs(&mut status, n);
+    let status = status.into_bytes();
+    let ascii = text.is_ascii() && header.is_ascii() && status.is_ascii() && n.to.is_ascii();
+    // RFC 6533 4, 5: the types whose fields may be UTF-8.
+    let global = |bytes: &[u8]| n.utf8 && !header_of(bytes).is_ascii();
     let encoding = |ascii| if ascii { "7bit" } else { "8bit" };
-    let boundary = boundary(n.id, &[&text, &header]);
+    let boundary = boundary(n.id, &[&text, &status, &header]);
     let host = n.hostname;
     let mut out = Lines::default();
     out.line(&format!("Received: by {host} (Ironpost) id {};", n.id));
@@ -137,28 +144,41 @@ pub fn compose(n: &Notification<'_>) -> (Vec<u8>, Body) {
     out.line("");
     out.line(&format!("--{boundary}"));
     out.line("Content-Description: Delivery report");
-    out.line("Content-Type: message/delivery-status");
+    if status.is_ascii() {
+        out.line("Content-Type: message/delivery-status");
+    } else {
+        out.line("Content-Type: message/global-delivery-status");
+        out.line("Content-Transfer-Encoding: 8bit");
+    }
     out.line("");
-    report::for_programs(&mut out, n);
+    out.raw(&status);
     out.line("");
     out.line(&format!("--{boundary}"));
     if whole {
         out.line("Content-Description: Undelivered message");
-        out.line("Content-Type: message/rfc822");
+        let kind = if global(n.original) { "message/global" } else { "message/rfc822" };
+        out.line(&format!("Content-Type: {kind}"));
     } else {
         out.line(match n.kind {
             Kind::Bounce | Kind::DoubleBounce => "Content-Description: Header of the undelivered message",
             Kind::Delay => "Content-Description: Header of the delayed message",
             Kind::Success => "Content-Description: Header of the message",
         });
-        out.line("Content-Type: text/rfc822-headers");
+        let kind = if global(n.original) { "message/global-headers" } else { "text/rfc822-headers" };
+        out.line(&format!("Content-Type: {kind}"));
     }
     out.line(&format!("Content-Transfer-Encoding: {}", encoding(header.is_ascii())));
     out.line("");
     out.raw(&header);
     out.line("");
     out.line(&format!("--{boundary}--"));
-    (out.into_bytes(), if ascii { Body::SevenBit } else { Body::EightBitMime })
+    let utf8 = !n.to.is_ascii() || !status.is_ascii() || global(n.original);
+    let body = match (utf8, ascii) {
+        (true, _) => Body::Utf8,
+        (false, true) => Body::SevenBit,
+        (false, false) => Body::EightBitMime,
+    };
+    (out.into_bytes(), body)
 }
 
 /// May it be passed on as it is (RFC 5322 2.1.1, 2.3)?

@@ -2,6 +2,7 @@
 
 use super::lines::Lines;
 use super::{Action, Notification, Report};
+use common::address::Address;
 use common::status::Status;
 
 /// The list for people: each recipient with what happened, an empty line between them.
@@ -59,10 +60,10 @@ fn recipient(out: &mut Lines, n: &Notification<'_>, report: &Report<'_>) {
     let Report { address, original, named, action, status } = report;
     match (named, original.filter(|original| original != address)) {
         (Some(named), _) => out.line(&format!("Original-Recipient: {named}")),
-        (None, Some(original)) => out.line(&format!("Original-Recipient: rfc822; {original}")),
+        (None, Some(original)) => out.line(&format!("Original-Recipient: {}; {original}", kind(original))),
         (None, None) => {}
     }
-    out.line(&format!("Final-Recipient: rfc822; {address}"));
+    out.line(&format!("Final-Recipient: {}; {address}", kind(address)));
     out.line(match action {
         Action::Failed => "Action: failed",
         Action::Delayed => "Action: delayed",
@@ -83,6 +84,11 @@ fn recipient(out: &mut Lines, n: &Notification<'_>, report: &Report<'_>) {
     if *action == Action::Delayed {
         out.line(&format!("Will-Retry-Until: {}", n.retry_until.rfc5322()));
     }
+}
+
+/// The type of an address (RFC 6533 3).
+fn kind(address: &Address) -> &'static str {
+    if address.is_ascii() { "rfc822" } else { "utf-8" }
 }
 
 /// The name in `name[ip]:port`; the bracketed address where there is no name.

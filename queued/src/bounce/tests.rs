@@ -36,6 +36,7 @@ fn with_texts<R>(
         reports,
         original,
         whole: original.len() < 3000 && kind != Kind::Success,
+        utf8: false,
     });
     check(String::from_utf8_lossy(&bytes).into_owned(), body)
 }
@@ -88,6 +89,55 @@ fn eight_bit_headers_are_declared() {
         assert_eq!(text.matches("Content-Transfer-Encoding: 8bit\r\n").count(), 2);
         assert!(text.contains("Subject: é\r\n"));
     });
+}
+
+/// RFC 6533 3 to 5: fields and headers in UTF-8 have types of their own, and only they.
+#[test]
+fn what_is_in_other_scripts_is_said_in_the_types_made_for_it() {
+    let status = status("unknown user", None, None);
+    let texts = Texts::new(Templates::default()).unwrap();
+    let id = QueueId::new(Timestamp(1_795_358_702_123_456), 12);
+    for (to, failed, header, utf8, report_type, whole_type, body) in [
+        ("a@b.example", "c@d.example", "Subject: x", true, "delivery-status", "rfc822", Body::SevenBit),
+        ("a@b.example", "c@d.example", "Subject: ö", true, "delivery-status", "global", Body::Utf8),
+        ("a@b.example", "c@d.example", "Subject: ö", false, "delivery-status", "rfc822", Body::EightBitMime),
+        ("a@b.example", "ö@d.example", "Subject: x", true, "global-delivery-status", "rfc822", Body::Utf8),
+        ("ö@b.example", "c@d.example", "Subject: x", true, "delivery-status", "rfc822", Body::Utf8),
+    ] {
+        let address = failed.parse().unwrap();
+        let named = OriginalRecipient::of(&address);
+        let report = Report {
+            address: &address,
+            original: None,
+            named: named.as_ref(),
+            action: Action::Failed,
+            status: &status,
+        };
+        let (bytes, said) = compose(&Notification {
+            kind: Kind::Bounce,
+            texts: &texts,
+            hostname: &"mail.example.com".parse().unwrap(),
+            to: &to.parse().unwrap(),
+            id,
+            envelope_id: None,
+            original_id: id,
+            arrived: Timestamp(0),
+            now: Timestamp(0),
+            retry_until: Timestamp(0),
+            reports: &[report],
+            original: format!("{header}\r\n\r\nbody\r\n").as_bytes(),
+            whole: true,
+            utf8,
+        });
+        let text = String::from_utf8(bytes).unwrap();
+        assert_eq!(said, body, "{text}");
+        assert!(text.contains(&format!("\r\nTo: {to}\r\n")), "{text}");
+        assert!(text.contains(&format!("\r\nContent-Type: message/{report_type}\r\n")), "{text}");
+        assert!(text.contains(&format!("\r\nContent-Type: message/{whole_type}\r\n")), "{text}");
+        let kind = if failed.is_ascii() { "rfc822" } else { "utf-8" };
+        assert!(text.contains(&format!("\r\nFinal-Recipient: {kind}; {failed}\r\n")), "{text}");
+        assert!(text.contains(&format!("\r\nOriginal-Recipient: {kind}; {failed}\r\n")), "{text}");
+    }
 }
 
 #[test]

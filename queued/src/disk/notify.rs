@@ -6,7 +6,7 @@ use crate::message::{Message, State, Success};
 use common::address::{Address, LocalPart, ReversePath};
 use common::dsn::Return;
 use common::time::Timestamp;
-use spool::envelope::{Envelope, Origin, Recipient};
+use spool::envelope::{Body, Envelope, Origin, Recipient};
 use spool::id::QueueId;
 use spool::journal::{self, Entry};
 use spool::layout::Queue;
@@ -75,6 +75,7 @@ pub(super) fn commit(
         reports: &reports,
         original: &original,
         whole,
+        utf8: message.body == Body::Utf8,
     });
     writer.set_envelope(&Envelope {
         sender: ReversePath::Null,

@@ -139,6 +139,7 @@ fn copy(disk: &Disk, file: File, uid: u32, now: Timestamp, id: Option<QueueId>) 
     };
     let id = writer.id();
     let envelope = source.envelope();
+    let utf8 = !envelope.sender.is_ascii() || envelope.recipients.iter().any(|r| !r.address.is_ascii());
     let eight_bit = source.facts().eight_bit || envelope.body == Body::EightBitMime;
     let recipient = |r: &Recipient| Recipient { dsn: r.dsn.clone(), ..Recipient::new(r.address.clone()) };
     let recipients = envelope.recipients.iter().map(recipient).collect();
@@ -147,7 +148,11 @@ fn copy(disk: &Disk, file: File, uid: u32, now: Timestamp, id: Option<QueueId>) 
         // When it was written, so that the time it waited while we were down counts.
         arrived: modified.min(now),
         origin: Origin::Local { uid },
-        body: if eight_bit { Body::EightBitMime } else { Body::SevenBit },
+        body: match (utf8 || envelope.body == Body::Utf8, eight_bit) {
+            (true, _) => Body::Utf8,
+            (false, true) => Body::EightBitMime,
+            (false, false) => Body::SevenBit,
+        },
         recipients,
         dsn: envelope.dsn.clone(),
     };

@@ -90,6 +90,13 @@ pub struct MessageStart {
     pub hello: Arc<Hello>,
 }
 
+impl MessageStart {
+    /// The protocol that the message comes by, for `Received` (RFC 3848, RFC 6531 4.3).
+    pub fn protocol(&self) -> &'static str {
+        if self.body == Body::Utf8 { "UTF8SMTP" } else { self.hello.protocol() }
+    }
+}
+
 /// Ties an answer to its question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token(pub(super) u32);

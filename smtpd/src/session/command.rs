@@ -1,9 +1,9 @@
 //! The grammar of commands (RFC 5321 4.1.2; parameters: RFC 1870, RFC 6152, RFC 3461). A line becomes a value or the
-//! reply that refuses it.
+//! reply that refuses it. RFC 6531: UTF-8 in paths where SMTPUTF8 was said.
 //!
 //! Taken beyond the grammar, because clients send it and it can mean only one thing: blanks at the end of a
 //! line (RFC 5321 4.1.1 asks for that), and between `FROM:` or `TO:` and the path. Never taken: a path
-//! without brackets, octets outside printable ASCII.
+//! without brackets, control characters, octets that are no UTF-8, other scripts without SMTPUTF8.
 
 use super::reply::{self, Reply, syntax};
 use super::verbs::Verb;
@@ -19,6 +19,7 @@ const RCPT_SYNTAX: Reply = syntax("Syntax: RCPT TO:<address>");
 const BAD_SENDER: Reply = Reply::fixed(501, (5, 1, 7), "Bad sender address syntax");
 const BAD_RECIPIENT: Reply = Reply::fixed(501, (5, 1, 3), "Bad recipient address syntax");
 const BAD_SIZE: Reply = syntax("Bad message size syntax");
+const BAD_SMTPUTF8: Reply = syntax("Error: Bad SMTPUTF8 parameter syntax");
 const BAD_RET: Reply = syntax("Error: Bad RET parameter syntax");
 const BAD_ENVID: Reply = syntax("Error: Bad ENVID parameter syntax");
 const BAD_NOTIFY: Reply = syntax("Error: Bad NOTIFY parameter syntax");
@@ -74,16 +75,20 @@ pub fn split(line: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Reads the arguments of a verb that is offered; `None` for one that is not.
-pub fn parse(verb: Verb, args: &[u8], mail_name: &Domain) -> Option<Result<Command, Reply>> {
-    let args = match std::str::from_utf8(args) {
-        Ok(text) if text.bytes().all(|b| (32..127).contains(&b)) => text,
-        _ => return Some(Err(reply::BAD_CHARACTER)),
-    };
+///
+/// `utf8`: is this within a transaction with SMTPUTF8?
+pub fn parse(verb: Verb, args: &[u8], mail_name: &Domain, utf8: bool) -> Option<Result<Command, Reply>> {
+    let Ok(args) = std::str::from_utf8(args) else { return Some(Err(reply::BAD_UTF8)) };
+    let may_be_utf8 = matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Vrfy);
+    if args.chars().any(|c| c.is_control() || (!c.is_ascii() && !may_be_utf8)) {
+        return Some(Err(reply::BAD_CHARACTER));
+    }
     let alone = |command, usage| if args.is_empty() { Ok(command) } else { Err(syntax(usage)) };
     Some(match verb {
         Verb::Helo => hello(args, "Syntax: HELO hostname").map(Command::Helo),
         Verb::Ehlo => hello(args, "Syntax: EHLO hostname").map(Command::Ehlo),
         Verb::Mail => mail(args, mail_name),
+        Verb::Rcpt if !utf8 && !args.is_ascii() => Err(reply::UTF8_NOT_DECLARED),
         Verb::Rcpt => rcpt(args, mail_name),
         Verb::Data => alone(Command::Data, "Syntax: DATA"),
         Verb::Rset => alone(Command::Rset, "Syntax: RSET"),
@@ -128,6 +133,7 @@ fn mail(args: &str, mail_name: &Domain) -> Result<Command, Reply> {
     let sender = ReversePath::from_path(inner, mail_name).map_err(|_| BAD_SENDER)?;
     let mut size = None;
     let mut body = None;
+    let mut utf8 = None;
     let mut dsn = MessageDsn::default();
     for (key, value) in parameters(rest) {
         if key.eq_ignore_ascii_case("SIZE") {
@@ -139,6 +145,12 @@ fn mail(args: &str, mail_name: &Domain) -> Result<Command, Reply> {
                 _ => return Err(reply::unsupported_option(&option(key, value))),
             };
             once(&mut body, key, value)?;
+        } else if key.eq_ignore_ascii_case("SMTPUTF8") {
+            // RFC 6531 3.4: it has no value.
+            if value.is_some() {
+                return Err(BAD_SMTPUTF8);
+            }
+            once(&mut utf8, key, ())?;
         } else if key.eq_ignore_ascii_case("RET") {
             once(&mut dsn.ret, key, value.and_then(|v| v.parse().ok()).ok_or(BAD_RET)?)?;
         } else if key.eq_ignore_ascii_case("ENVID") {
@@ -148,7 +160,11 @@ fn mail(args: &str, mail_name: &Domain) -> Result<Command, Reply> {
             return Err(reply::unsupported_option(&option(key, value)));
         }
     }
-    Ok(Command::Mail { sender, size, body: body.unwrap_or(Body::SevenBit), dsn })
+    if utf8.is_none() && !args.is_ascii() {
+        return Err(reply::UTF8_NOT_DECLARED);
+    }
+    let body = if utf8.is_some() { Body::Utf8 } else { body.unwrap_or(Body::SevenBit) };
+    Ok(Command::Mail { sender, size, body, dsn })
 }
 
 /// RFC 5321 4.1.1.11: a parameter stands once.
@@ -189,8 +205,14 @@ fn rcpt(args: &str, mail_name: &Domain) -> Result<Command, Reply> {
     Ok(Command::Rcpt { recipient, bare_postmaster: inner.eq_ignore_ascii_case("postmaster"), dsn })
 }
 
-/// A user name or a mailbox, with or without brackets (RFC 5321 4.1.1.6, 3.5.1).
+/// A user name or a mailbox, with or without brackets (RFC 5321 4.1.1.6, 3.5.1); SMTPUTF8 may stand behind it
+/// (RFC 6531 3.7.4.2).
 fn vrfy(args: &str) -> Result<Command, Reply> {
+    let args = match args.rsplit_once(' ') {
+        Some((address, word)) if word.eq_ignore_ascii_case("SMTPUTF8") => address.trim_end(),
+        _ if !args.is_ascii() => return Err(reply::UTF8_NOT_DECLARED),
+        _ => args,
+    };
     if args.is_empty() {
         return Err(syntax("Syntax: VRFY address"));
     }
@@ -213,7 +235,7 @@ mod tests {
     fn read(line: &[u8]) -> String {
         let (word, args) = split(line);
         let Some((_, rule)) = verbs::find(word) else { return "unknown".into() };
-        match parse(rule.verb, args, &"mail.example".parse().unwrap()) {
+        match parse(rule.verb, args, &"mail.example".parse().unwrap(), line.ends_with(b"~")) {
             None => "not offered".into(),
             Some(Err(reply)) => reply.to_string(),
             Some(Ok(Command::Mail { sender, size, body, dsn })) => {
@@ -240,6 +262,7 @@ mod tests {
         let sender = "501 5.1.7 Bad sender address syntax";
         let recipient = "501 5.1.3 Bad recipient address syntax";
         let size = "501 5.5.4 Bad message size syntax";
+        let utf8 = "553 5.6.7 Error: SMTPUTF8 is required for this address";
         let (ret, envid) =
             ("501 5.5.4 Error: Bad RET parameter syntax", "501 5.5.4 Error: Bad ENVID parameter syntax");
         let (notify, orcpt) =
@@ -273,7 +296,22 @@ mod tests {
             ("MAIL FROM:<a@b> SIZE=1x", size),
             ("MAIL FROM:<a@b> SIZE=1 SIZE=2", "501 5.5.4 Error: multiple SIZE= options"),
             ("MAIL FROM:<a@b> BODY=BINARYMIME", "555 5.5.4 Unsupported option: BODY=BINARYMIME"),
-            ("MAIL FROM:<a@b> SMTPUTF8", "555 5.5.4 Unsupported option: SMTPUTF8"),
+            ("MAIL FROM:<a@b> SMTPUTF8", "mail a@b None Utf8"),
+            (
+                "MAIL FROM:<jörg@bücher.example> smtputf8 BODY=7BIT",
+                "mail jörg@xn--bcher-kva.example None Utf8",
+            ),
+            ("MAIL FROM:<jörg@b>", utf8),
+            ("MAIL FROM:<a@bücher.example>", utf8),
+            ("MAIL FROM:<a@b> SMTPUTF8=YES", "501 5.5.4 Error: Bad SMTPUTF8 parameter syntax"),
+            ("MAIL FROM:<a@b> SMTPUTF8 SMTPUTF8", "501 5.5.4 Error: multiple SMTPUTF8= options"),
+            ("MAIL FROM:<a@b> ENVID=jörg SMTPUTF8", envid),
+            ("MAIL FROM:<j\u{202e}g@b> SMTPUTF8", sender),
+            ("RCPT TO:<jörg@b>", utf8),
+            ("RCPT TO:<a~@b> ORCPT=utf-8;ö@b X~", "555 5.5.4 Unsupported option: X~"),
+            ("VRFY jörg", utf8),
+            ("VRFY jörg SMTPUTF8", "Vrfy(\"jörg\")"),
+            ("EHLO bücher.example", "501 5.5.2 Error: control or non-ASCII character in command"),
             ("MAIL FROM:<a@b> AUTH=<>", "555 5.5.4 Unsupported option: AUTH=<>"),
             ("MAIL FROM:<a@b> RET=HDRS", "mail a@b None SevenBit RET=HDRS"),
             ("MAIL FROM:<> envid=a+2Bb+20c ret=full", "mail  None SevenBit RET=FULL ENVID=\"a+b c\""),
@@ -356,10 +394,19 @@ mod tests {
             let read = read(line.as_bytes()).replace(&format!("{:?}", "x".repeat(100)), "LONG");
             assert_eq!(read, expected, "{line:?}");
         }
-        assert_eq!(read(b"RCPT TO:<\xff@b>"), "501 5.5.2 Error: control or non-ASCII character in command");
+        assert_eq!(read(b"RCPT TO:<\xff@b>"), "500 5.5.2 Error: bad UTF-8 syntax");
+        let within = |line: &str| {
+            let (_, args) = split(line.as_bytes());
+            match parse(Verb::Rcpt, args, &"mail.example".parse().unwrap(), true).unwrap() {
+                Ok(Command::Rcpt { recipient, dsn, .. }) => {
+                    (recipient.to_string(), dsn.original.unwrap().to_xtext())
+                }
+                other => panic!("{other:?}"),
+            }
+        };
         assert_eq!(
-            read("MAIL FROM:<é@b>".as_bytes()),
-            "501 5.5.2 Error: control or non-ASCII character in command"
+            within("RCPT TO:<用户@bücher.example> ORCPT=utf-8;用户@bücher.example"),
+            ("用户@xn--bcher-kva.example".into(), "utf-8;用户@bücher.example".into())
         );
     }
 }

@@ -84,10 +84,11 @@ impl Session {
         if args.contains(&b'\r') {
             return Err(reply::BARE_CR);
         }
+        let utf8 = matches!(&self.phase, Phase::Open(transaction) if transaction.body == Body::Utf8);
         if rule.verb == Verb::Xclient {
             return self.xclient(args);
         }
-        let Some(command) = command::parse(rule.verb, args, &self.settings.mail_name) else {
+        let Some(command) = command::parse(rule.verb, args, &self.settings.mail_name, utf8) else {
             return Err(reply::NOT_IMPLEMENTED);
         };
         match command? {

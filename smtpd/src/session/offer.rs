@@ -17,6 +17,7 @@ pub fn keywords(settings: &Settings, xclient: bool) -> Vec<String> {
     offer("8BITMIME"); // RFC 6152
     offer("ENHANCEDSTATUSCODES"); // RFC 2034
     offer("DSN"); // RFC 3461
+    offer("SMTPUTF8"); // RFC 6531
     offer("CHUNKING"); // RFC 3030
     offer(&format!("LIMITS RCPTMAX={}", settings.recipient_limit)); // RFC 9422
     if xclient {

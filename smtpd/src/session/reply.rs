@@ -120,6 +120,11 @@ pub const BARE_CR: Reply = Reply::fixed(500, (5, 5, 2), "Error: bare <CR> receiv
 /// Octets in a command that neither names nor addresses have.
 pub const BAD_CHARACTER: Reply =
     Reply::fixed(501, (5, 5, 2), "Error: control or non-ASCII character in command");
+/// A command that is not UTF-8.
+pub const BAD_UTF8: Reply = Reply::fixed(500, (5, 5, 2), "Error: bad UTF-8 syntax");
+/// An address beyond ASCII in a transaction that was begun without SMTPUTF8 (RFC 6531 3.5).
+pub const UTF8_NOT_DECLARED: Reply =
+    Reply::fixed(553, (5, 6, 7), "Error: SMTPUTF8 is required for this address");
 /// The client did not wait for its turn (RFC 2920 3.1).
 pub const SYNCHRONIZATION: Reply = Reply::fixed(554, (5, 5, 0), "Error: SMTP protocol synchronization");
 /// A browser or proxy speaks.

@@ -15,6 +15,8 @@ pub struct Capabilities {
     pub eight_bit_mime: bool,
     /// PIPELINING (RFC 2920).
     pub pipelining: bool,
+    /// SMTPUTF8 (RFC 6531).
+    pub smtputf8: bool,
     /// DSN (RFC 3461): does it take over what the sender asks of notifications?
     pub dsn: bool,
     /// STARTTLS (RFC 3207).
@@ -36,6 +38,7 @@ impl Capabilities {
                 }
                 "8BITMIME" => offered.eight_bit_mime = true,
                 "PIPELINING" => offered.pipelining = true,
+                "SMTPUTF8" => offered.smtputf8 = true,
                 "DSN" => offered.dsn = true,
                 "STARTTLS" => offered.starttls = true,
                 _ => {}
@@ -60,6 +63,7 @@ mod tests {
             ("250 PIPELINING", none),
             ("250-x\r\n250 pipelining", Capabilities { pipelining: true, ..none }),
             ("250-x\r\n250 8BitMime", Capabilities { eight_bit_mime: true, ..none }),
+            ("250-x\r\n250 smtputf8", Capabilities { smtputf8: true, ..none }),
             ("250-x\r\n250 dsn", Capabilities { dsn: true, ..none }),
             ("250-x\r\n250 StartTLS", Capabilities { starttls: true, ..none }),
             // Enhanced codes are read whether announced or not: many send them without a word.

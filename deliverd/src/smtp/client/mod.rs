@@ -137,15 +137,34 @@ impl Client {
                 Some(Ended { untouched: false, ..Transaction::new(order).end(&Verdict::of(status)) });
             return;
         }
+        let mut transaction = Transaction::new(order);
+        if !self.offered.smtputf8 && self.refuse_utf8(&mut transaction) {
+            let none_left = Verdict::of(verdict::no_utf8(&self.peer));
+            self.ended = Some(Ended { untouched: false, ..transaction.end(&none_left) });
+            return;
+        }
         if self.dirty {
             self.unsent.push_back(Step::Rset);
         }
         self.dirty = true;
         self.unsent.push_back(Step::Mail);
-        self.unsent.extend((0..order.recipients.len()).map(Step::Rcpt));
+        let recipients = 0..transaction.order.recipients.len();
+        self.unsent.extend(recipients.filter(|i| transaction.is_waiting(*i)).map(Step::Rcpt));
         self.unsent.push_back(Step::Data);
-        self.state = State::Commands(Transaction::new(order));
+        self.state = State::Commands(transaction);
         self.send_commands();
+    }
+
+    /// The server does not know SMTPUTF8: whoever needs it cannot have the message (RFC 6531 3.2). True when nobody
+    /// is left.
+    fn refuse_utf8(&self, transaction: &mut Transaction) -> bool {
+        let all = transaction.order.needs_utf8();
+        for i in 0..transaction.order.recipients.len() {
+            if all || transaction.order.recipients.get(i).is_some_and(|target| !target.address.is_ascii()) {
+                transaction.decide(i, Verdict::of(verdict::no_utf8(&self.peer)));
+            }
+        }
+        !transaction.any_waiting()
     }
 
     /// All content and the end of data are written.
@@ -272,11 +291,15 @@ impl Client {
                 let size = if self.offered.size { format!(" SIZE={}", order.size) } else { String::new() };
                 let body = if self.offered.eight_bit_mime && order.eight_bit { " BODY=8BITMIME" } else { "" };
                 let dsn = if self.offered.dsn { of_message(&order.dsn) } else { String::new() };
-                format!("MAIL FROM:<{}>{size}{body}{dsn}", order.sender)
+                // What does not need it goes without: the next server may have to pass it on to one that lacks it.
+                let needed = order.needs_utf8() || order.recipients.iter().any(|t| !t.address.is_ascii());
+                let utf8 = if self.offered.smtputf8 && needed { " SMTPUTF8" } else { "" };
+                format!("MAIL FROM:<{}>{size}{body}{utf8}{dsn}", order.sender)
             }
             Step::Rcpt(i) => {
                 let target = order?.recipients.get(i)?;
-                let dsn = if self.offered.dsn { of_recipient(&target.dsn) } else { String::new() };
+                let utf8 = self.offered.smtputf8 && !target.address.is_ascii();
+                let dsn = if self.offered.dsn { of_recipient(&target.dsn, utf8) } else { String::new() };
                 format!("RCPT TO:<{}>{dsn}", target.address)
             }
             Step::Data => "DATA".into(),
@@ -432,10 +455,10 @@ fn of_message(dsn: &MessageDsn) -> String {
 }
 
 /// Parameters of RCPT (RFC 3461 4.1, 4.2).
-fn of_recipient(dsn: &RecipientDsn) -> String {
+fn of_recipient(dsn: &RecipientDsn, utf8: bool) -> String {
     let notify = if dsn.notify.is_absent() { String::new() } else { format!(" NOTIFY={}", dsn.notify) };
-    let original = dsn.original.as_ref().map(|o| format!(" ORCPT={}", o.to_xtext())).unwrap_or_default();
-    notify + &original
+    let original = dsn.original.as_ref().map(|o| if utf8 { o.to_xtext() } else { o.to_ascii_xtext() });
+    notify + &original.map(|value| format!(" ORCPT={value}")).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -82,6 +82,7 @@ fn order(recipients: &[&str]) -> Order {
         recipients: recipients.iter().map(|r| Target::from(r.parse::<Address>().unwrap())).collect(),
         size: 7,
         eight_bit: false,
+        utf8_header: false,
         dsn: Default::default(),
     }
 }
@@ -184,6 +185,63 @@ fn parameters_of_mail_are_sent_when_offered_and_needed() {
         let order = Order { eight_bit, sender: sender.parse().unwrap(), ..order(&["a@x.example"]) };
         let outcome = run(&[("EHLO", ehlo)], false, 9, &[order]);
         assert_eq!(outcome.commands[1], expected);
+    }
+}
+
+/// RFC 6531 3.2, 3.6.1: to a server that offers SMTPUTF8 it is said when it is needed; others do not get what needs it.
+#[test]
+fn other_scripts_go_to_servers_that_know_them() {
+    let (knows, lacks) = ("250-x\r\n250-DSN\r\n250 SMTPUTF8", "250-x\r\n250 DSN");
+    let refused = "5.6.7 No SMTPUTF8 is required, but was not offered by host mx.example[192.0.2.1]";
+    let accepted = "2.0.0 No 250 2.0.0 Ok: queued as 1";
+    let dsn =
+        RecipientDsn { notify: Default::default(), original: OriginalRecipient::new("utf-8", "ö@b").ok() };
+    for (ehlo, sender, recipients, utf8_header, commands, results) in [
+        (
+            knows,
+            "s@a",
+            &["a@b"][..],
+            false,
+            &["MAIL FROM:<s@a>", "RCPT TO:<a@b> ORCPT=utf-8;\\x{F6}@b"][..],
+            &[accepted][..],
+        ),
+        (
+            knows,
+            "s@a",
+            &["a@b"],
+            true,
+            &["MAIL FROM:<s@a> SMTPUTF8", "RCPT TO:<a@b> ORCPT=utf-8;\\x{F6}@b"],
+            &[accepted],
+        ),
+        (
+            knows,
+            "s@a",
+            &["ö@b"],
+            false,
+            &["MAIL FROM:<s@a> SMTPUTF8", "RCPT TO:<ö@b> ORCPT=utf-8;ö@b"],
+            &[accepted],
+        ),
+        (knows, "ü@a", &["a@b"], false, &["MAIL FROM:<ü@a> SMTPUTF8"], &[accepted]),
+        (lacks, "s@ä.example", &["a@b"], false, &["MAIL FROM:<s@xn--4ca.example>"], &[accepted]),
+        (lacks, "s@a", &["a@b"], true, &["QUIT"], &[refused]),
+        (lacks, "ü@a", &["a@b", "c@d"], false, &["QUIT"], &[refused, refused]),
+        (
+            lacks,
+            "s@a",
+            &["ö@b", "a@b", "ü@b"],
+            false,
+            &["MAIL FROM:<s@a>", "RCPT TO:<a@b> ORCPT=utf-8;\\x{F6}@b", "DATA"],
+            &[refused, accepted, refused],
+        ),
+        (lacks, "s@a", &["ö@b"], false, &["QUIT"], &[refused]),
+    ] {
+        let mut order = Order { utf8_header, sender: sender.parse().unwrap(), ..order(recipients) };
+        order.recipients.iter_mut().for_each(|target| target.dsn = dsn.clone());
+        for pipelining in [false, true] {
+            let outcome = run(&[("EHLO", ehlo)], pipelining, 9, &[order.clone()]);
+            assert_eq!(&outcome.commands[1..=commands.len()], commands, "{ehlo} {recipients:?}");
+            assert_eq!(outcome.results.join(" | "), results.join(" | "), "{ehlo} {recipients:?}");
+        }
     }
 }
 

@@ -20,8 +20,18 @@ pub struct Order {
     /// without it, it is sent as it is: nothing converts content here, and 8-bit octets pass nearly every
     /// server.
     pub eight_bit: bool,
+    /// Was the message sent to us with SMTPUTF8 (RFC 6531), and is its header not ASCII? Then no server gets it that
+    /// does not know SMTPUTF8.
+    pub utf8_header: bool,
     /// For MAIL, to a server that offers DSN.
     pub dsn: MessageDsn,
+}
+
+impl Order {
+    /// Does the transaction as such need SMTPUTF8, whoever its recipients are?
+    pub(super) fn needs_utf8(&self) -> bool {
+        self.utf8_header || !self.sender.is_ascii()
+    }
 }
 
 /// One recipient of an order.
@@ -74,6 +84,11 @@ impl Transaction {
     pub(super) fn new(order: Order) -> Self {
         let recipients = order.recipients.iter().map(|_| Recipient::Waiting).collect();
         Self { order, recipients, answered: false, taken_in_vain: false, content_sent: false }
+    }
+
+    /// Is nothing decided yet about recipient `i`?
+    pub(super) fn is_waiting(&self, i: usize) -> bool {
+        matches!(self.recipients.get(i), Some(Recipient::Waiting))
     }
 
     /// RCPT number `i` was taken.

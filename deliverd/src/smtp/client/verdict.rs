@@ -166,6 +166,13 @@ pub fn lost(peer: &Peer, phase: Phase, how: Lost) -> Status {
     Status { remote: Some(peer.relay()), ..Status::local(CODE, text) }
 }
 
+/// The message needs SMTPUTF8, and the server does not offer it (RFC 6531 3.2); nothing was sent.
+pub fn no_utf8(peer: &Peer) -> Status {
+    const CODE: EnhancedCode = EnhancedCode::new(5, 6, 7);
+    let text = format!("SMTPUTF8 is required, but was not offered by host {peer}");
+    Status { remote: Some(peer.relay()), ..Status::local(CODE, text) }
+}
+
 /// The message is larger than the server takes (RFC 1870 6.1); nothing was sent.
 pub fn too_large(peer: &Peer, size: u64, limit: u64) -> Status {
     const CODE: EnhancedCode = EnhancedCode::new(5, 3, 4);

@@ -16,6 +16,7 @@ fn order(recipients: &[&str], size: u64) -> Order {
         recipients: recipients.iter().map(|r| Target::from(r.parse::<Address>().unwrap())).collect(),
         size,
         eight_bit: false,
+        utf8_header: false,
         dsn: Default::default(),
     }
 }
