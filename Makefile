@@ -7,12 +7,13 @@ DESTDIR ?=
 # Daemons are started by systemd or `ironpost run`, never typed: they stay off the PATH.
 LIBEXEC  = $(PREFIX)/lib/ironpost
 
-.PHONY: help run test soak lint build bench release install clean
+.PHONY: help run test soak fuzz lint build bench release install clean
 
 help:
 	@echo 'make run      build and start the three daemons here, as you, on 127.0.0.1:2525'
 	@echo 'make test     install what the tests need, then run every test'
 	@echo 'make soak     50,000 messages while daemons and next hosts fail at random'
+	@echo 'make fuzz     every fuzz target for SECONDS=60 each, or TARGET=name alone'
 	@echo 'make lint     format, clippy, documentation, licences'
 	@echo 'make bench    messages per second, beside Postfix in the same run'
 	@echo 'make install  DESTDIR= PREFIX=/usr'
@@ -34,6 +35,17 @@ soak:
 	sh tests/tools.sh
 	$(CARGO) build --workspace --bins
 	IRONPOST_CHAOS_MESSAGES=50000 IRONPOST_TEST_SECONDS=3600 $(CARGO) test -p ironpost-tests --test e2e -- --nocapture chaos
+
+# On the stable toolchain: coverage guides, without sanitizers. What is found lies in var/fuzz; doc/fuzzing.md says what to do with it.
+SECONDS ?= 60
+TARGET  ?= $(basename $(notdir $(wildcard fuzz/libfuzzer/fuzz_targets/*.rs)))
+fuzz:
+	command -v cargo-fuzz >/dev/null || $(CARGO) install --locked --quiet cargo-fuzz@0.13.2
+	for target in $(TARGET); do \
+	    mkdir -p var/fuzz/$$target; \
+	    $(CARGO) fuzz run --fuzz-dir fuzz/libfuzzer -s none $$target $(CURDIR)/var/fuzz/$$target $(CURDIR)/fuzz/corpus/$$target -- \
+	        -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024 -artifact_prefix=$(CURDIR)/var/fuzz/found-$$target- || exit 1; \
+	done
 
 lint:
 	$(CARGO) fmt --all --check

@@ -4,7 +4,9 @@
 //! instead of going astray, and `ironpost check` says so.
 
 use crate::address::{Address, AddressError, LocalPart};
+use crate::status::MAX_STATUS_TEXT;
 use crate::table::{TableError, logical_lines};
+use crate::text::printable;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::path::Path;
@@ -47,7 +49,8 @@ impl Aliases {
             let entry = match entry {
                 Ok(targets) => Ok(targets),
                 Err(Problem::Unbuilt(what)) => {
-                    Err(format!("{}:{number}: alias {name:?}: {what}", path.display()))
+                    let text = format!("{}:{number}: alias {name:?}: {what}", path.display());
+                    Err(printable(&text, MAX_STATUS_TEXT))
                 }
                 Err(Problem::Bad(text, error)) => return Err(wrong(&format!("{text:?}: {error}"))),
             };
@@ -167,6 +170,12 @@ mod tests {
             parse("a: |/bin/cat\nb: \"|/bin/cat x, y\", joe\nc: /dev/null\nd: :include:/x\ne: f\n").unwrap();
         assert!(["a", "b", "c", "d"].iter().all(|name| aliases.get(name).unwrap().is_err()));
         assert_eq!(aliases.problems().count(), 4);
+        // What is said of them is shown at a terminal and in logs.
+        let odd = parse("a: |/bin/\u{1b}[2Jcat\u{7f}\n").unwrap();
+        assert!(
+            odd.problems()
+                .all(|text| text.bytes().all(|b| (32..127).contains(&b)) && text.contains("[2Jcat"))
+        );
         assert!(
             aliases
                 .get("a")

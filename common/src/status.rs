@@ -126,8 +126,10 @@ impl Outcome {
 /// Longest text kept of what the other side said, in octets.
 pub const MAX_STATUS_TEXT: usize = 1000;
 
-/// The result of one attempt for one recipient. `text` is printable ASCII, at most [`MAX_STATUS_TEXT`] octets.
+/// The result of one attempt for one recipient. `text` is printable ASCII, at most [`MAX_STATUS_TEXT`] octets. What is read (from a
+/// queue file, from a process that may be less trusted) is made so: these texts go into logs, notifications and terminals as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Unchecked")]
 pub struct Status {
     /// Delivered, deferred or failed; always agrees with the class of `code`.
     pub outcome: Outcome,
@@ -139,6 +141,32 @@ pub struct Status {
     pub remote: Option<String>,
     /// The reply as it came, for `Diagnostic-Code: smtp;` (RFC 3464 2.3.6); `None` when we decided ourselves.
     pub reply: Option<String>,
+}
+
+/// A [`Status`] as its octets have it.
+#[derive(Deserialize)]
+struct Unchecked {
+    outcome: Outcome,
+    code: EnhancedCode,
+    text: String,
+    remote: Option<String>,
+    reply: Option<String>,
+}
+
+impl From<Unchecked> for Status {
+    fn from(read: Unchecked) -> Self {
+        let tame = |text: String| {
+            let fits = text.len() <= MAX_STATUS_TEXT && text.bytes().all(|b| (32..127).contains(&b));
+            if fits { text } else { crate::text::printable(&text, MAX_STATUS_TEXT) }
+        };
+        Self {
+            outcome: read.outcome,
+            code: read.code.with_class(read.outcome),
+            text: tame(read.text),
+            remote: read.remote.map(tame),
+            reply: read.reply.map(tame),
+        }
+    }
 }
 
 impl Status {
@@ -190,5 +218,29 @@ mod tests {
         let status = Status::local(EnhancedCode::new(4, 3, 0), "bad\r\nFrom: x\x1b[31m");
         assert!(status.text.bytes().all(|b| (32..127).contains(&b)));
         assert_eq!(status.into_failed().code.to_string(), "5.3.0");
+    }
+
+    #[test]
+    fn statuses_from_other_processes_are_made_printable() {
+        let good = Status {
+            remote: Some("x[192.0.2.1]:25".into()),
+            reply: Some("550 no".into()),
+            ..Status::local(EnhancedCode::new(5, 1, 1), "host x[192.0.2.1] said: 550 no")
+        };
+        let bad = Status {
+            outcome: Outcome::Deferred,
+            text: "x\r\nFrom: y".into(),
+            remote: Some("a\u{1b}[2J".into()),
+            reply: Some("\u{e9}".repeat(1000)),
+            ..good.clone()
+        };
+        let read = |status: &Status| {
+            crate::codec::decode::<Status, 10_000>(&crate::codec::encode(status).unwrap()).unwrap()
+        };
+        assert_eq!(read(&good), good);
+        let read = read(&bad);
+        assert_eq!((read.text.as_str(), read.remote.as_deref()), ("x\\x0d\\x0aFrom: y", Some("a\\x1b[2J")));
+        assert!(read.reply.is_some_and(|reply| reply.is_ascii() && reply.len() == MAX_STATUS_TEXT));
+        assert_eq!(read.code.to_string(), "4.1.1", "outcome and code agree");
     }
 }

@@ -162,7 +162,16 @@ pub fn entry(
     due: Option<Timestamp>,
     path: &Path,
 ) -> Result<Listed, QueueFileError> {
-    let file = QueueFile::open(path)?;
+    of_file(queue, id, due, &QueueFile::open(path)?)
+}
+
+/// The same of a file that is open.
+pub fn of_file(
+    queue: Queue,
+    id: QueueId,
+    due: Option<Timestamp>,
+    file: &QueueFile,
+) -> Result<Listed, QueueFileError> {
     let (_, journal) = file.journal()?;
     let envelope = file.envelope();
     let mut recipients: Vec<Option<(Recipient, Option<String>)>> =

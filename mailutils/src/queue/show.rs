@@ -50,7 +50,8 @@ pub fn show(spool: &Spool, id: QueueId, out: &mut dyn Write) -> Result<(), Failu
         .map_err(|e| Failure::output(&e))
 }
 
-fn describe(
+/// Envelope and journal of a file that is open; `due` is the time of the next attempt, as text.
+pub fn describe(
     out: &mut dyn Write,
     queue: Queue,
     due: Option<String>,

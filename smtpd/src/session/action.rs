@@ -3,7 +3,7 @@
 
 use super::reply::Reply;
 use common::address::{Address, Domain, ReversePath};
-use common::config::{BareNewlines, Networks};
+use common::config::{BareNewlines, Networks, Smtpd};
 use common::dsn::MessageDsn;
 use spool::envelope::{Body, Recipient};
 use spool::id::QueueId;
@@ -33,6 +33,24 @@ pub struct Settings {
     pub trusted_networks: Networks,
     /// Clients that may speak for others with XCLIENT.
     pub xclient_networks: Networks,
+}
+
+impl Settings {
+    /// The defaults of `ironpost.toml`, for a host with these names that trusts nobody.
+    pub fn new(hostname: Domain, mail_name: Domain) -> Self {
+        let defaults = Smtpd::default();
+        Self {
+            hostname,
+            mail_name,
+            message_size_limit: *defaults.message_size_limit,
+            recipient_limit: defaults.recipient_limit,
+            idle_timeout: *defaults.idle_timeout,
+            bare_newlines: defaults.bare_newlines,
+            bare_newlines_networks: defaults.bare_newlines_networks,
+            trusted_networks: Networks::default(),
+            xclient_networks: defaults.xclient_networks,
+        }
+    }
 }
 
 /// The other side of a connection.

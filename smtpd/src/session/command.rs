@@ -68,10 +68,21 @@ pub enum Command {
 
 /// Splits a line at its first blank: the verb, and the rest without blanks around it.
 pub fn split(line: &[u8]) -> (&[u8], &[u8]) {
-    let line = line.trim_ascii();
-    let end = line.iter().position(|b| *b == b' ' || *b == b'\t').unwrap_or(line.len());
+    let line = trim(line);
+    let end = line.iter().position(is_blank).unwrap_or(line.len());
     let (verb, rest) = line.split_at_checked(end).unwrap_or((line, b""));
-    (verb, rest.trim_ascii_start())
+    (verb, trim(rest))
+}
+
+/// Blanks are spaces and tabs: a CR, or another control character, is not passed over.
+fn is_blank(octet: &u8) -> bool {
+    matches!(octet, b' ' | b'\t')
+}
+
+fn trim(text: &[u8]) -> &[u8] {
+    let start = text.iter().position(|octet| !is_blank(octet)).unwrap_or(text.len());
+    let end = text.iter().rposition(|octet| !is_blank(octet)).map_or(start, |last| last + 1);
+    text.get(start..end).unwrap_or_default()
 }
 
 /// Reads the arguments of a verb that is offered; `None` for one that is not.

@@ -14,6 +14,7 @@ mod disk;
 mod dsn;
 mod faults;
 mod first_mail;
+mod known_holes;
 mod latency;
 mod load;
 mod pair;
