@@ -26,6 +26,9 @@ pub enum CodecError {
     TooLong(usize),
 }
 
+const STEP_1: usize = 8 * 1024;
+const STEP_2: usize = 256 * 1024;
+
 fn config<const LIMIT: usize>() -> Configuration<LittleEndian, Fixint, Limit<LIMIT>> {
     bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<LIMIT>()
 }
@@ -43,7 +46,13 @@ pub fn decode<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T
     if bytes.len() > LIMIT {
         return Err(CodecError::TooLong(bytes.len()));
     }
-    let (value, used) = bincode::serde::decode_from_slice(bytes, config::<LIMIT>())?;
+    // Room for a text is made when its length is read. So that a few octets that claim to be a long one cannot have room for all of
+    // LIMIT, the limit is the next of a few steps above the length: no value needs more octets than it has.
+    let (value, used) = match bytes.len() {
+        0..STEP_1 => bincode::serde::decode_from_slice(bytes, config::<STEP_1>()),
+        STEP_1..STEP_2 => bincode::serde::decode_from_slice(bytes, config::<STEP_2>()),
+        _ => bincode::serde::decode_from_slice(bytes, config::<LIMIT>()),
+    }?;
     match bytes.len() - used {
         0 => Ok(value),
         rest => Err(CodecError::Trailing(rest)),
@@ -66,6 +75,11 @@ mod tests {
         for cut in 0..bytes.len() {
             assert!(decode::<(u32, String, Vec<u8>), 64>(&bytes[..cut]).is_err());
         }
+        // Nor does a small value need the limit's room: 16 MiB claimed by 12 octets are refused for their length.
+        let mut claims = 7u32.to_le_bytes().to_vec();
+        claims.extend((16u64 << 20).to_le_bytes());
+        let error = decode::<(u32, String, Vec<u8>), { 32 << 20 }>(&claims).unwrap_err();
+        assert!(matches!(error, CodecError::Decode(bincode::error::DecodeError::LimitExceeded)), "{error:?}");
         // A length of 2^60 must fail at once, not allocate.
         let mut hostile = 7u32.to_le_bytes().to_vec();
         hostile.extend((1u64 << 60).to_le_bytes());

@@ -7,7 +7,9 @@ use crate::input::{Input, Numbers};
 use common::address::Address;
 use common::dsn::{EnvelopeId, MessageDsn, Return};
 use common::status::Outcome;
-use deliverd::smtp::client::{Action, Client, Ended, Lost, Order, Peer, Target, Transparency};
+use deliverd::smtp::client::{
+    Action, Client, Encryption, Ended, Lost, Order, Peer, Target, Terms, Transparency,
+};
 
 /// Orders of a session.
 const ORDERS: usize = 3;
@@ -15,7 +17,7 @@ const ORDERS: usize = 3;
 const STEPS: usize = 100_000;
 
 /// The first octet: recipients of each order (0–7), content with 8 bits (8), at the end the time is over instead of the
-/// connection lost (16). The second: the split of what the server says, which is the rest.
+/// connection lost (16), whether TLS is never, perhaps, always or from the start (32, 64). The second: the split of what the server says, which is the rest.
 pub fn run(input: &[u8]) {
     let mut input = Input::new(input);
     let (choice, split) = (input.octet(), input.octet());
@@ -25,7 +27,14 @@ pub fn run(input: &[u8]) {
 
 fn converse(choice: u8, split: u8, said: &[u8]) {
     let peer = Peer { name: "mx.example".into(), address: "192.0.2.1:25".parse().unwrap() };
-    let mut client = Client::new(peer, "me.example".parse().unwrap());
+    let encryption = match choice >> 5 & 3 {
+        0 => Encryption::Never,
+        1 => Encryption::IfOffered,
+        2 => Encryption::Required,
+        _ => Encryption::FromStart,
+    };
+    let required = matches!(encryption, Encryption::Required | Encryption::FromStart);
+    let mut client = Client::new(peer, "me.example".parse().unwrap(), Terms { encryption });
     let recipients = usize::from(choice & 7) + 1;
     let mut numbers = Numbers::new(split.into());
     let (mut rest, mut begun, mut ended, mut refused) = (said, 0, 0, 0);
@@ -33,7 +42,19 @@ fn converse(choice: u8, split: u8, said: &[u8]) {
     let mut ends_of_data = 0;
     for _ in 0..STEPS {
         match client.next_action() {
-            Action::Send(octets) => lines(&octets),
+            Action::Send(octets) => {
+                let plain = [&b"EHLO"[..], b"HELO", b"STARTTLS", b"QUIT"];
+                for line in lines(&octets) {
+                    let opens = plain.iter().any(|verb| line.starts_with(verb));
+                    assert!(opens || !required || client.is_secure(), "no mail in plain text");
+                    assert!(!line.starts_with(b"STARTTLS") || !client.is_secure());
+                }
+            }
+            Action::Handshake => match numbers.up_to(5) {
+                1 => client.handshake_failed("alert"),
+                2 => client.distrusted("Server certificate not trusted"),
+                _ => client.secured(),
+            },
             Action::SendContent => {
                 let mut wire = Vec::new();
                 let mut encoder = Transparency::default();
@@ -71,11 +92,11 @@ fn converse(choice: u8, split: u8, said: &[u8]) {
                 assert!(ended <= begun, "each transaction ends once");
                 check(&end, recipients, ends_of_data > 0);
             }
-            Action::Refused(status) => {
+            Action::Refused(refusal) => {
                 refused += 1;
                 assert!(refused == 1 && begun == 0, "a session is refused before it is open, and once");
-                assert!(status.outcome != Outcome::Delivered);
-                printable(&status.text);
+                assert!(refusal.status.outcome != Outcome::Delivered);
+                printable(&refusal.status.text);
             }
             Action::Close => {
                 assert_eq!(ended, begun, "every transaction has come to its end");
@@ -119,13 +140,15 @@ fn order(recipients: usize, eight_bit: bool) -> Order {
 }
 
 /// Whole command lines, or the end of an empty message.
-fn lines(octets: &[u8]) {
+fn lines(octets: &[u8]) -> Vec<&[u8]> {
     assert!(octets.ends_with(b"\r\n"));
-    for line in octets.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-        let line = line.strip_suffix(b"\r").expect("CRLF at the end of each line");
+    let lines = octets.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+    let lines: Vec<_> = lines.map(|line| line.strip_suffix(b"\r").expect("CRLF ends each line")).collect();
+    for line in &lines {
         assert!(!line.is_empty() && line.len() <= 2048);
         assert!(line.iter().all(|b| (32..127).contains(b)), "{}", line.escape_ascii());
     }
+    lines
 }
 
 fn printable(text: &str) {
