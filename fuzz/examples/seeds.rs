@@ -187,7 +187,8 @@ const PARAMETERS: &[&str] = &[
     "MAIL FROM:<a@b> SIZE=5 BODY=8BITMIME RET=HDRS ENVID=a+2Bb+20c",
     "RCPT TO:<a@b> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;x+2By@z",
     "RCPT TO:<postmaster>",
-    "MAIL FROM:<> SMTPUTF8",
+    "MAIL FROM:<j\u{f6}rg@b\u{fc}cher.example> SMTPUTF8",
+    "RCPT TO:<j\u{f6}rg@b> ORCPT=utf-8;j\u{f6}rg@b",
     "rfc822;bob@example.com",
     "utf-8;\\x{E9}@example.com",
     "QQ314159+3D",
@@ -205,7 +206,7 @@ const PARAMETERS: &[&str] = &[
 ];
 
 fn queue_files(folder: &Folder, root: &Path) {
-    for version in ["version-1", "version-2"] {
+    for version in ["version-1", "version-2", "version-3"] {
         let golden = std::fs::read(root.join(format!("spool/tests/golden/{version}.queue"))).unwrap();
         for mend in [0, 7, 15] {
             folder.put("queue_file", &format!("{version}-{mend}"), &[&[mend], golden.as_slice()].concat());

@@ -9,20 +9,22 @@ use spool::envelope::Body;
 /// The whole input is a command line without its CRLF.
 pub fn run(input: &[u8]) {
     let mail_name: Domain = "mail.example".parse().expect("a domain");
-    if let Some(command) = read(input, &mail_name)
-        && let Some(line) = say(&command)
-    {
-        assert_eq!(read(line.as_bytes(), &mail_name), Some(command), "{line:?}");
+    for utf8 in [false, true] {
+        if let Some(command) = read(input, &mail_name, utf8)
+            && let Some(line) = say(&command)
+        {
+            assert_eq!(read(line.as_bytes(), &mail_name, utf8), Some(command), "{line:?}");
+        }
     }
     if let Ok(text) = std::str::from_utf8(input) {
         values(text);
     }
 }
 
-fn read(line: &[u8], mail_name: &Domain) -> Option<Command> {
+fn read(line: &[u8], mail_name: &Domain, utf8: bool) -> Option<Command> {
     let (word, args) = command::split(line);
     let (_, rule) = verbs::find(word)?;
-    match command::parse(rule.verb, args, mail_name)? {
+    match command::parse(rule.verb, args, mail_name, utf8)? {
         Ok(command) => Some(command),
         Err(reply) => {
             let mut wire = Vec::new();
@@ -41,7 +43,11 @@ fn say(command: &Command) -> Option<String> {
         Command::Ehlo(name) => format!("EHLO {name}"),
         Command::Mail { sender, size, body, dsn, .. } => {
             let size = size.map(|size| format!(" SIZE={size}")).unwrap_or_default();
-            let body = if *body == Body::SevenBit { " BODY=7BIT" } else { " BODY=8BITMIME" };
+            let body = match body {
+                Body::SevenBit => " BODY=7BIT",
+                Body::EightBitMime => " BODY=8BITMIME",
+                Body::Utf8 => " SMTPUTF8",
+            };
             let ret = dsn.ret.map(|ret| format!(" RET={ret}")).unwrap_or_default();
             let id = dsn.envelope_id.as_ref().map(|id| format!(" ENVID={}", id.to_xtext()));
             format!("MAIL FROM:<{sender}>{size}{body}{ret}{}", id.unwrap_or_default())
@@ -61,13 +67,17 @@ fn say(command: &Command) -> Option<String> {
 /// The values by themselves: parse, print, parse.
 fn values(text: &str) {
     let printable = |text: &str| assert!(text.bytes().all(|b| (33..127).contains(&b)), "{text:?}");
+    let no_control = |text: &str| {
+        assert!(!text.chars().any(|c| c.is_control() || c.is_whitespace()), "{text:?}");
+    };
     if let Ok(id) = EnvelopeId::from_xtext(text) {
         printable(&id.to_xtext());
         assert_eq!(EnvelopeId::from_xtext(&id.to_xtext()).as_ref(), Ok(&id));
         assert_eq!(EnvelopeId::new(id.as_str()), Ok(id));
     }
     if let Ok(original) = OriginalRecipient::from_xtext(text) {
-        printable(&original.to_xtext());
+        no_control(&original.to_xtext());
+        printable(&original.to_ascii_xtext());
         assert_eq!(OriginalRecipient::from_xtext(&original.to_xtext()), Ok(original));
     }
     if let Ok(notify) = text.parse::<Notify>() {

@@ -6,7 +6,7 @@ use common::time::Timestamp;
 use mailutils::queue::show;
 use queued::bounce::{self, Action, Kind, Notification, Report, Texts};
 use queued::message::{Message, State};
-use spool::envelope::{Envelope, MAX_ENVELOPE};
+use spool::envelope::{Body, Envelope, MAX_ENVELOPE};
 use spool::id::QueueId;
 use spool::layout::Queue;
 use spool::listing;
@@ -126,6 +126,7 @@ fn tell(message: &Message) {
         reports: &reports,
         original: b"Subject: x\r\n\r\n",
         whole: false,
+        utf8: message.body == Body::Utf8,
     });
     let text = String::from_utf8(text).expect("nothing in it is anything else");
     assert!(text.ends_with("\r\n"));

@@ -135,6 +135,7 @@ fn order(recipients: usize, eight_bit: bool) -> Order {
             .collect(),
         size: 30,
         eight_bit,
+        utf8_header: eight_bit,
         dsn: MessageDsn { ret: Some(Return::Headers), envelope_id: EnvelopeId::new("a+b c").ok() },
     }
 }
