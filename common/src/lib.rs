@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`address`], [`destination`], [`dsn`], [`status`], [`time`], [`text`], [`delays`] | the words of mail, parsed once into types |
 //! | [`config`] | `ironpost.toml` |
-//! | [`table`], [`aliases`], [`users`], [`tables`], [`watched`] | the text tables |
+//! | [`table`], [`aliases`], [`users`], [`access`], [`tables`], [`watched`] | the text tables |
 //! | [`templates`] | the file with the texts of notifications |
 //! | [`routing`] | address class, aliases, transport and nexthop |
 //! | [`tls`] | levels, policies, authorities, for TLS in and out |
@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod address;
 pub mod aliases;
 pub mod codec;

@@ -79,6 +79,7 @@ fn every_key_is_described_with_its_default() {
         }
         let parts: Vec<String> = match value {
             toml::Value::Integer(number) => vec![format!("Default: {number}.")],
+            toml::Value::Boolean(truth) => vec![format!("Default: {truth}.")],
             toml::Value::String(text) => vec![format!("Default:\n.Dq {text} .")],
             toml::Value::Array(list) if list.is_empty() => vec!["Default: none.".to_owned()],
             toml::Value::Array(list) => {

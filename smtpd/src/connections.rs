@@ -1,8 +1,10 @@
-//! How many connections there are, in all and from each client, and whether one more may come.
+//! How many connections there are, in all and from each client network (IPv4 address, IPv6 /64), and whether
+//! one more may come.
 
+use common::config::Network;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Counts connections. An entry exists only while its client is connected.
 #[derive(Debug, Default)]
@@ -11,7 +13,7 @@ pub struct Connections(Mutex<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     total: u32,
-    clients: HashMap<IpAddr, u32>,
+    clients: HashMap<Network, u32>,
 }
 
 /// Why a connection is not taken.
@@ -21,53 +23,73 @@ pub enum Busy {
     Total,
     /// This client's limit is reached.
     Client,
+    /// This client comes too often.
+    Rate,
 }
 
 /// One connection: counted as long as this lives.
 #[derive(Debug)]
 pub struct Place {
     connections: Arc<Connections>,
-    client: IpAddr,
+    /// Not known at first behind a proxy.
+    client: Option<Network>,
 }
 
 impl Connections {
-    /// Counts one more connection, unless that is one too many. `per_client`: `None` for clients without a
-    /// limit of their own.
-    pub fn enter(
-        self: &Arc<Self>,
-        client: IpAddr,
-        total: u32,
-        per_client: Option<u32>,
-    ) -> Result<Place, Busy> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Counts one more connection, unless there are `total`.
+    pub fn enter(self: &Arc<Self>, total: u32) -> Result<Place, Busy> {
+        let mut counts = self.lock();
         if counts.total >= total {
             return Err(Busy::Total);
         }
-        let of_client = counts.clients.get(&client).copied().unwrap_or(0);
-        if per_client.is_some_and(|limit| of_client >= limit) {
-            return Err(Busy::Client);
-        }
         counts.total += 1;
-        counts.clients.insert(client, of_client.saturating_add(1));
-        Ok(Place { connections: self.clone(), client })
+        Ok(Place { connections: self.clone(), client: None })
     }
 
     /// How many there are now.
     pub fn total(&self) -> u32 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).total
+        self.lock().total
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Counts it for its client, unless that has `limit` already; `None` for clients without a limit of their own.
+    pub fn belongs_to(&mut self, client: IpAddr, limit: Option<u32>) -> Result<(), Busy> {
+        let client = Network::of_client(client);
+        let mut counts = self.connections.lock();
+        counts.leave(self.client.take());
+        let count = counts.clients.get(&client).copied().unwrap_or(0);
+        if limit.is_some_and(|limit| count >= limit) {
+            return Err(Busy::Client);
+        }
+        counts.clients.insert(client, count.saturating_add(1));
+        self.client = Some(client);
+        Ok(())
+    }
+}
+
+impl Counts {
+    fn leave(&mut self, client: Option<Network>) {
+        if let Some(client) = client
+            && let Some(count) = self.clients.get_mut(&client)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.clients.remove(&client);
+            }
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.connections.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.connections.lock();
         counts.total = counts.total.saturating_sub(1);
-        if let Some(count) = counts.clients.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                counts.clients.remove(&self.client);
-            }
-        }
+        counts.leave(self.client.take());
     }
 }
 
@@ -78,16 +100,23 @@ mod tests {
     #[test]
     fn limits_hold_and_places_are_given_back() {
         let connections = Arc::new(Connections::default());
-        let [a, b]: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
-        let first = connections.enter(a, 3, Some(2)).unwrap();
-        let second = connections.enter(a, 3, Some(2)).unwrap();
-        assert_eq!(connections.enter(a, 3, Some(2)).unwrap_err(), Busy::Client);
-        let third = connections.enter(a, 3, None).unwrap();
-        assert_eq!(connections.enter(b, 3, Some(2)).unwrap_err(), Busy::Total);
+        let [a, b, c, d]: [IpAddr; 4] =
+            ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::ffff:2"].map(|ip| ip.parse().unwrap());
+        let enter = |client, total, limit| {
+            let mut place = connections.enter(total)?;
+            place.belongs_to(client, limit).map(|()| place)
+        };
+        let first = enter(a, 3, Some(2)).unwrap();
+        let second = enter(a, 3, Some(2)).unwrap();
+        assert_eq!(enter(a, 3, Some(2)).unwrap_err(), Busy::Client);
+        let third = enter(a, 3, None).unwrap();
+        assert_eq!(enter(b, 3, Some(2)).unwrap_err(), Busy::Total);
         drop((first, second));
-        let _fourth = connections.enter(b, 3, Some(2)).unwrap();
+        let _fourth = enter(b, 3, Some(2)).unwrap();
         assert_eq!(connections.total(), 2);
         drop(third);
-        assert_eq!(connections.0.lock().unwrap().clients.len(), 1, "no entry for who is gone");
+        assert_eq!(connections.lock().clients.len(), 1, "no entry for who is gone");
+        let _fifth = enter(c, 3, Some(1)).unwrap();
+        assert_eq!(enter(d, 3, Some(1)).unwrap_err(), Busy::Client, "one network");
     }
 }

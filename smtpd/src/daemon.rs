@@ -22,6 +22,8 @@ use tokio::sync::watch;
 const BLOCKING_THREADS: usize = WRITERS + 16;
 /// Files for everything but connections and their messages.
 const OTHER_FILES: u64 = 256;
+/// What greylisting has learnt is written down so often.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// Threads need little.
 const STACK: usize = 512 * 1024;
 
@@ -68,23 +70,55 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
 
     let rules = Rules::load(config).map_err(Failure::configuration)?;
     let shared = Arc::new(Shared::new(rules, Store::new(spooler, &spool), ceiling));
+    let greylist = spool.greylist();
+    load_greylist(&shared, &greylist);
     let (stop, _) = watch::channel(Stop::No);
     signals::spawn(on_signal(path.to_owned(), config.clone(), shared.clone(), stop.clone())).map_err(io)?;
     listen::announce(&listeners, &config.smtpd.listen);
     let runtime = runtime().map_err(io)?;
     let served = runtime.block_on(async {
-        let listeners = listeners.into_iter().map(|listener| {
+        let listeners = listeners.into_iter().zip(&config.smtpd.listen).map(|(listener, how)| {
             listener.set_nonblocking(true)?;
-            tokio::net::TcpListener::from_std(listener)
+            Ok((tokio::net::TcpListener::from_std(listener)?, how.clone()))
         });
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
         common::notify::ready();
-        server::serve(listeners, shared, stop).await;
+        tokio::spawn(save_greylist(shared.clone(), greylist.clone()));
+        server::serve(listeners, shared.clone(), stop).await;
         Ok(())
     });
+    if let Err(error) = shared.greylist.save(&greylist) {
+        common::error!("the greylist cannot be kept: {}: {error}", greylist.display());
+    }
     // A sync that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
     served.map_err(io)
+}
+
+/// A greylist that cannot be read is an empty one: its senders come again once more.
+fn load_greylist(shared: &Shared, path: &Path) {
+    match shared.greylist.load(path) {
+        Ok((_, 0)) => {}
+        Ok((_, bad)) => common::warn!("{}: {bad} lines cannot be read", path.display()),
+        Err(error) => common::error!("{}: cannot read the greylist: {error}", path.display()),
+    }
+}
+
+/// Now and then, when it has changed; a failure is said once.
+async fn save_greylist(shared: Arc<Shared>, path: PathBuf) {
+    let mut failed = false;
+    loop {
+        tokio::time::sleep(SAVE_EVERY).await;
+        let (shared, path) = (shared.clone(), path.clone());
+        let saved = tokio::task::spawn_blocking(move || {
+            shared.greylist.save(&path).map_err(|error| format!("{}: {error}", path.display()))
+        });
+        let result = saved.await.unwrap_or_else(|error| Err(error.to_string()));
+        if let (Err(error), false) = (&result, failed) {
+            common::error!("the greylist cannot be kept: {error}");
+        }
+        failed = result.is_err();
+    }
 }
 
 fn runtime() -> io::Result<Runtime> {

@@ -4,6 +4,7 @@
 //! A task each. While a client is silent, the task holds the core and nothing else: buffers are borrowed when
 //! there is something to read. Whatever happens here ends this connection alone.
 
+use crate::judge::Judge;
 use crate::message::Incoming;
 use crate::rules::Rules;
 use crate::server::{Shared, Stop};
@@ -30,7 +31,7 @@ const LINGER_OCTETS: usize = 1 << 20;
 /// One connection.
 pub struct Connection {
     stream: TcpStream,
-    local: IpAddr,
+    judge: Judge,
     session: Session,
     out: Vec<u8>,
     message: Option<Incoming>,
@@ -47,17 +48,23 @@ enum Next {
 }
 
 impl Connection {
-    /// A new connection. `stop` tells when the server goes down.
+    /// A new connection of a client that has connected to `local`. `stop` tells when the server goes down.
     pub fn new(
         stream: TcpStream,
-        client: IpAddr,
+        client: Client,
         local: IpAddr,
         rules: Arc<Rules>,
         shared: Arc<Shared>,
         stop: watch::Receiver<Stop>,
     ) -> Self {
-        let session = Session::new(rules.settings.clone(), Client::new(client), shared.clock.now());
-        Self { stream, local, session, out: Vec::new(), message: None, rules, shared, stop }
+        let session = Session::new(rules.settings.clone(), client.clone(), shared.clock.now());
+        let judge = Judge::new(client, local, rules.clone(), shared.clone());
+        Self { stream, judge, session, out: Vec::new(), message: None, rules, shared, stop }
+    }
+
+    /// This client is nobody to trust, whatever its address.
+    pub fn distrust(&mut self) {
+        self.judge.distrust();
     }
 
     /// Serves it to its end.
@@ -181,15 +188,20 @@ impl Connection {
 
     async fn find(&mut self, question: Question) -> io::Result<Answer> {
         Ok(match question {
-            Question::Connect { .. } | Question::Hello { .. } | Question::Data { .. } => Answer::Yes,
             Question::Quiet if self.is_quiet().await => Answer::Yes,
             Question::Quiet => Answer::Refused(reply::SYNCHRONIZATION),
-            Question::Sender { size, .. } => self.rules.sender(size, self.shared.store.free()),
-            Question::Recipient { recipient, bare_postmaster } => {
-                let client = self.session.client().ip;
-                let local = self.session.destination().unwrap_or(self.local);
-                self.rules.recipient(client, local, recipient, bare_postmaster).await
+            Question::Connect { client } => {
+                let destination = self.session.destination();
+                self.judge.connect(&client, destination).await
             }
+            Question::Hello { name } => self.judge.hello(&name).await,
+            Question::Sender { sender, size } => {
+                self.judge.sender(sender, size, self.shared.store.free()).await
+            }
+            Question::Recipient { recipient, bare_postmaster } => {
+                self.judge.recipient(recipient, bare_postmaster).await
+            }
+            Question::Data { recipients } => self.judge.data(recipients).await,
             Question::Commit { message_id } => {
                 self.flush().await?;
                 match self.message.take() {

@@ -3,10 +3,12 @@
 //! | module | does |
 //! | --- | --- |
 //! | [`session`] | the protocol, without I/O |
-//! | [`policy`], [`received`] | who may send to whom; the `Received` field: pure |
-//! | [`rules`] | the configuration and the tables as sessions see them |
+//! | [`policy`], [`restrictions`], [`greylist`], [`rates`] | who may send what to whom, and how often: pure |
+//! | [`received`] | the `Received` field: pure |
+//! | [`rules`], [`lookup`] | the configuration and the tables as sessions see them; the DNS |
+//! | [`judge`] | answers a session's questions by all of these |
 //! | [`driver`], [`message`] | one connection; one message on its way into its queue file |
-//! | [`server`], [`listen`], [`connections`] | sockets, limits, the end |
+//! | [`server`], [`listen`], [`proxy`], [`connections`] | sockets, limits, the end |
 //! | [`daemon`] | from the start to the first byte from outside |
 
 #![forbid(unsafe_code)]
@@ -16,10 +18,16 @@ pub mod clock;
 pub mod connections;
 pub mod daemon;
 pub mod driver;
+pub mod greylist;
+pub mod judge;
 pub mod listen;
+pub mod lookup;
 pub mod message;
 pub mod policy;
+pub mod proxy;
+pub mod rates;
 pub mod received;
+pub mod restrictions;
 pub mod rules;
 pub mod server;
 pub mod session;

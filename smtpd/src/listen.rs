@@ -61,8 +61,12 @@ mod tests {
     use std::net::TcpStream;
 
     fn wanted(addresses: &[&str]) -> Vec<Listen> {
-        let one =
-            |a: &&str| Listen { address: a.parse().unwrap(), kind: ListenKind::Mx, tls: Default::default() };
+        let one = |a: &&str| Listen {
+            address: a.parse().unwrap(),
+            kind: ListenKind::Mx,
+            tls: Default::default(),
+            proxy_protocol: false,
+        };
         addresses.iter().map(one).collect()
     }
 

@@ -25,10 +25,28 @@ pub enum Standing {
     Elsewhere,
 }
 
-/// Is this recipient taken? `trusted`: is the client in `trusted_networks`?
+/// Is this recipient taken? `trusted`: is the client in `trusted_networks`? Both rules below, in this order.
 pub fn recipient(trusted: bool, address: &Address, standing: &Standing) -> Result<(), Reply> {
+    relay(trusted, address, standing)?;
+    existing(address, standing)
+}
+
+/// May this client send to this recipient's domain? Always asked first: what restrictions permit, this does not.
+pub fn relay(trusted: bool, address: &Address, standing: &Standing) -> Result<(), Reply> {
     match standing {
-        Standing::Known => Ok(()),
+        Standing::Known | Standing::Unknown | Standing::Unsure(_) => Ok(()),
+        Standing::Relay | Standing::Elsewhere if trusted => Ok(()),
+        Standing::Relay if !is_routed(address) => Ok(()),
+        Standing::Relay | Standing::Elsewhere => {
+            Err(rejected(554, EnhancedCode::new(5, 7, 1), address, "Relay access denied"))
+        }
+    }
+}
+
+/// Does a recipient of this machine exist?
+pub fn existing(address: &Address, standing: &Standing) -> Result<(), Reply> {
+    match standing {
+        Standing::Known | Standing::Relay | Standing::Elsewhere => Ok(()),
         Standing::Unknown => Err(rejected(
             550,
             EnhancedCode::new(5, 1, 1),
@@ -37,11 +55,6 @@ pub fn recipient(trusted: bool, address: &Address, standing: &Standing) -> Resul
         )),
         Standing::Unsure(_) => {
             Err(rejected(451, EnhancedCode::new(4, 3, 0), address, "Temporary lookup failure"))
-        }
-        Standing::Relay | Standing::Elsewhere if trusted => Ok(()),
-        Standing::Relay if !is_routed(address) => Ok(()),
-        Standing::Relay | Standing::Elsewhere => {
-            Err(rejected(554, EnhancedCode::new(5, 7, 1), address, "Relay access denied"))
         }
     }
 }

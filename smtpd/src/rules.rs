@@ -1,10 +1,13 @@
 //! The configuration as sessions see it: one value, replaced as a whole on reload; a session keeps the one
 //! that it began with, while the tables inside are read anew when they change.
 
-use crate::policy::{self, Standing};
-use crate::session::{Answer, Settings};
+use crate::lookup::Lookups;
+use crate::lookup::dns::Dns;
+use crate::lookup::files::AccessTables;
+use crate::policy::Standing;
+use crate::session::Settings;
 use common::address::{Address, Domain};
-use common::config::{Config, Networks, Smtpd};
+use common::config::{Config, Dnsbl, Greylist, Networks, Rate, Restrictions, Smtpd};
 use common::routing::{AddressClass, Existence, Router};
 use common::table::TableError;
 use common::tables::Tables;
@@ -23,11 +26,36 @@ pub struct Rules {
     pub greeting_delay: Duration,
     /// Most connections at once.
     pub max_connections: u32,
+    /// The lists, stage by stage.
+    pub restrictions: Restrictions,
+    /// For `reject_dnsbl`.
+    pub dnsbl: Dnsbl,
+    /// For `greylist`.
+    pub greylist: Greylist,
+    /// Where facts are found.
+    pub lookups: Lookups,
+    /// Limits of a client network in time.
+    pub rates: ClientRates,
+    /// Are names looked up for the log and the header?
+    pub resolve_clients: bool,
+    /// Who may say who the client is.
+    pub proxies: Networks,
+    /// A domain of this machine, for mail to its address.
+    pub home: Option<Domain>,
     per_client: u32,
     trusted: Networks,
     tables: Tables,
-    /// A domain of this machine, for mail to its address.
-    home: Option<Domain>,
+}
+
+/// How often a client network may do what.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientRates {
+    /// Connect.
+    pub connections: Rate,
+    /// Begin a message.
+    pub messages: Rate,
+    /// Name a recipient.
+    pub recipients: Rate,
 }
 
 impl Rules {
@@ -36,6 +64,7 @@ impl Rules {
         let Smtpd {
             message_size_limit, recipient_limit, idle_timeout, bare_newlines, greeting_delay, ..
         } = config.smtpd;
+        let smtpd = &config.smtpd;
         let is_local = |domain: &&Domain| config.local_domains.contains(domain);
         Ok(Self {
             settings: Arc::new(Settings {
@@ -50,78 +79,80 @@ impl Rules {
                 xclient_networks: config.smtpd.xclient_networks.clone(),
             }),
             greeting_delay: *greeting_delay,
-            max_connections: config.smtpd.max_connections,
-            per_client: config.smtpd.max_connections_per_client,
-            trusted: config.trusted_networks.clone(),
-            tables: Tables::load(config)?,
+            max_connections: smtpd.max_connections,
+            restrictions: smtpd.restrictions.clone(),
+            dnsbl: smtpd.dnsbl.clone(),
+            greylist: smtpd.greylist.clone(),
+            lookups: Lookups {
+                dns: Dns::new(&smtpd.nameservers),
+                tables: AccessTables::load(smtpd.restrictions.tables())?,
+            },
+            rates: ClientRates {
+                connections: smtpd.client_connection_rate,
+                messages: smtpd.client_message_rate,
+                recipients: smtpd.client_recipient_rate,
+            },
+            resolve_clients: smtpd.resolve_clients,
+            proxies: smtpd.proxy_networks.clone(),
             home: [&config.hostname, &config.mail_name]
                 .into_iter()
                 .find(is_local)
                 .or(config.local_domains.first())
                 .cloned(),
+            per_client: smtpd.max_connections_per_client,
+            trusted: config.trusted_networks.clone(),
+            tables: Tables::load(config)?,
         })
+    }
+
+    /// Is the client in `trusted_networks`?
+    pub fn trusts(&self, client: IpAddr) -> bool {
+        self.trusted.contains(client)
     }
 
     /// The connection limit of a client; trusted ones have none.
     pub fn limit_of(&self, client: IpAddr) -> Option<u32> {
-        if self.trusted.contains(client) { None } else { Some(self.per_client) }
+        if self.trusts(client) { None } else { Some(self.per_client) }
     }
 
-    /// MAIL: is there room, with so many octets free?
-    pub fn sender(&self, size: Option<u64>, free: Option<u64>) -> Answer {
-        policy::room(size, free).map_or_else(Answer::Refused, |()| Answer::Yes)
+    /// Separates user and extension.
+    pub fn delimiter(&self) -> Option<char> {
+        self.tables.router().delimiter
     }
 
-    /// RCPT: is this recipient taken from this client, which has connected to `local`?
-    pub async fn recipient(
-        &self,
-        client: IpAddr,
-        local: IpAddr,
-        address: Address,
-        bare_postmaster: bool,
-    ) -> Answer {
+    /// Is the domain local or a relay domain?
+    pub fn is_ours(&self, domain: &Domain) -> bool {
+        self.tables.router().class(domain) != AddressClass::Default
+    }
+
+    /// Is the domain one of this machine's own?
+    pub fn is_local(&self, domain: &Domain) -> bool {
+        self.tables.router().class(domain) == AddressClass::Local
+    }
+
+    /// What the tables say about a recipient.
+    pub async fn standing(&self, address: &Address) -> Standing {
         let router = self.tables.router();
-        let (address, rewritten) = match policy::at_our_address(&address, local, self.home.as_ref()) {
-            Some(meant) if router.class(address.domain()) != AddressClass::Local => {
-                (meant.address.clone(), Some(meant))
-            }
-            _ => (address, None),
-        };
-        let standing = standing(router, &address).await;
-        if let Standing::Unsure(reason) = &standing {
-            common::warn!("cannot say whether {address} exists: {reason}");
+        match router.class(address.domain()) {
+            AddressClass::Relay => return Standing::Relay,
+            AddressClass::Default => return Standing::Elsewhere,
+            AddressClass::Local => {}
         }
-        let accepted = if bare_postmaster {
-            Ok(())
-        } else {
-            policy::recipient(self.trusted.contains(client), &address, &standing)
-        };
-        match (accepted, rewritten) {
-            (Err(refusal), _) => Answer::Refused(refusal),
-            (Ok(()), Some(meant)) => Answer::YesAs(meant),
-            (Ok(()), None) => Answer::Yes,
+        match exists(router, address).await {
+            Existence::Yes => Standing::Known,
+            Existence::No => Standing::Unknown,
+            Existence::Unknown(reason) => Standing::Unsure(reason),
         }
     }
 }
 
-async fn standing(router: Arc<Router>, address: &Address) -> Standing {
-    match router.class(address.domain()) {
-        AddressClass::Relay => return Standing::Relay,
-        AddressClass::Default => return Standing::Elsewhere,
-        AddressClass::Local => {}
-    }
-    let existence = if matches!(router.users, Users::System) {
+async fn exists(router: Arc<Router>, address: &Address) -> Existence {
+    if matches!(router.users, Users::System) {
         // The name service may ask over the network.
         let address = address.clone();
-        spawn_blocking(move || router.recipient_exists(&address))
+        return spawn_blocking(move || router.recipient_exists(&address))
             .await
-            .unwrap_or_else(|error| Existence::Unknown(error.to_string()))
-    } else {
-        router.recipient_exists(address)
-    };
-    match existence {
-        Existence::Yes => Standing::Known,
-        Existence::No => Standing::Unknown,
-        Existence::Unknown(reason) => Standing::Unsure(reason),
+            .unwrap_or_else(|error| Existence::Unknown(error.to_string()));
     }
+    router.recipient_exists(address)
 }

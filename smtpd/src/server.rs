@@ -8,9 +8,14 @@ use crate::buffers::Buffers;
 use crate::clock::Clock;
 use crate::connections::{Busy, Connections, Place};
 use crate::driver::Connection;
+use crate::greylist::Greylist;
+use crate::judge;
 use crate::message::Store;
+use crate::proxy;
+use crate::rates::{Kind, Rates};
 use crate::rules::Rules;
 use crate::session::{Client, reply};
+use common::config::{Listen, Network};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -47,6 +52,10 @@ pub struct Shared {
     pub buffers: Buffers,
     /// Where messages go.
     pub store: Arc<Store>,
+    /// Who has come again.
+    pub greylist: Greylist,
+    /// How often clients do what.
+    pub rates: Rates,
     connections: Arc<Connections>,
     ceiling: u32,
     rules: RwLock<Arc<Rules>>,
@@ -59,9 +68,35 @@ impl Shared {
             clock: Clock::new(),
             buffers: Buffers::default(),
             store: Arc::new(store),
+            greylist: Greylist::default(),
+            rates: Rates::default(),
             connections: Arc::default(),
             ceiling,
             rules: RwLock::new(Arc::new(rules)),
+        }
+    }
+
+    /// Connections that there can be.
+    fn most(&self, rules: &Rules) -> u32 {
+        rules.max_connections.min(self.ceiling)
+    }
+
+    /// Is there room for this client, too? Counts it.
+    fn admits(&self, place: &mut Place, client: IpAddr, rules: &Rules) -> Result<(), Busy> {
+        place.belongs_to(client, rules.limit_of(client))?;
+        if rules.trusts(client) {
+            return Ok(());
+        }
+        // The last tenth is for those who may send to anywhere: strangers never shut them out.
+        let most = self.most(rules);
+        if self.connections.total() > most - most / 10 {
+            return Err(Busy::Total);
+        }
+        let (network, rate) = (Network::of_client(client), rules.rates.connections);
+        if self.rates.allows(Kind::Connection, network, rate, self.clock.now()) {
+            Ok(())
+        } else {
+            Err(Busy::Rate)
         }
     }
 
@@ -77,10 +112,10 @@ impl Shared {
 }
 
 /// Serves until told to stop; then returns when everything is finished, within [`FINISH`] and a little more.
-pub async fn serve(listeners: Vec<TcpListener>, shared: Arc<Shared>, stop: watch::Sender<Stop>) {
+pub async fn serve(listeners: Vec<(TcpListener, Listen)>, shared: Arc<Shared>, stop: watch::Sender<Stop>) {
     let mut acceptors = JoinSet::new();
-    for listener in listeners {
-        acceptors.spawn(accept(listener, shared.clone(), stop.subscribe()));
+    for (listener, how) in listeners {
+        acceptors.spawn(accept(listener, how, shared.clone(), stop.subscribe()));
     }
     let mut stopping = stop.subscribe();
     stopped(&mut stopping).await;
@@ -95,18 +130,15 @@ pub async fn serve(listeners: Vec<TcpListener>, shared: Arc<Shared>, stop: watch
 }
 
 /// Takes connections until told to stop; returns when the last of them is over.
-async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: watch::Receiver<Stop>) {
+async fn accept(listener: TcpListener, how: Listen, shared: Arc<Shared>, stop: watch::Receiver<Stop>) {
     let mut sessions = JoinSet::new();
     let mut stopping = stop.clone();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if let Some((place, connection)) = admit(stream, peer, &shared, &stop) {
-                        sessions.spawn(async move {
-                            connection.serve().await;
-                            drop(place);
-                        });
+                    if let Some(arrival) = admit(stream, peer, how.proxy_protocol, &shared, &stop) {
+                        sessions.spawn(arrival.serve());
                     }
                 }
                 Err(error) => refused(&error).await,
@@ -142,25 +174,79 @@ async fn refused(error: &io::Error) {
     }
 }
 
+/// A connection that has been taken, before its session.
+struct Arrival {
+    stream: TcpStream,
+    peer: IpAddr,
+    local: IpAddr,
+    /// A proxy is to say who the client is.
+    proxied: bool,
+    place: Place,
+    rules: Arc<Rules>,
+    shared: Arc<Shared>,
+    stop: watch::Receiver<Stop>,
+}
+
+impl Arrival {
+    async fn serve(mut self) {
+        let (mut client, mut local, mut trusted) = (self.peer, self.local, true);
+        if self.proxied {
+            match proxy::read(&mut self.stream).await {
+                Ok(Some(ends)) => {
+                    client = ends.source.ip().to_canonical();
+                    local = ends.destination.ip().to_canonical();
+                }
+                // Nobody knows for whom it speaks.
+                Ok(None) => trusted = false,
+                Err(error) => {
+                    common::warn!("no PROXY header from {}: {error}", self.peer);
+                    return;
+                }
+            }
+            if let Err(busy) = self.shared.admits(&mut self.place, client, &self.rules) {
+                return turn_away(self.stream, client, busy, &self.rules);
+            }
+        }
+        let client = judge::named(client, &self.rules).await;
+        let Self { stream, place, rules, shared, stop, .. } = self;
+        let mut connection = Connection::new(stream, client, local, rules, shared, stop);
+        if !trusted {
+            connection.distrust();
+        }
+        connection.serve().await;
+        drop(place);
+    }
+}
+
 fn admit(
     stream: TcpStream,
     peer: SocketAddr,
+    proxied: bool,
     shared: &Arc<Shared>,
     stop: &watch::Receiver<Stop>,
-) -> Option<(Place, Connection)> {
-    let client = peer.ip().to_canonical();
+) -> Option<Arrival> {
+    let peer = peer.ip().to_canonical();
     let rules = shared.rules();
-    let total = rules.max_connections.min(shared.ceiling);
-    match shared.connections.enter(client, total, rules.limit_of(client)) {
+    if proxied && !rules.proxies.contains(peer) {
+        common::warn!("connection from {peer}, which is not in proxy_networks");
+        return None;
+    }
+    let admitted = shared.connections.enter(shared.most(&rules)).and_then(|mut place| {
+        if !proxied {
+            shared.admits(&mut place, peer, &rules)?;
+        }
+        Ok(place)
+    });
+    match admitted {
         Ok(place) => {
             // Replies are collected here; the kernel need not do that too.
             let _ = stream.set_nodelay(true);
-            let local = stream.local_addr().map_or(client, |address| address.ip().to_canonical());
-            let connection = Connection::new(stream, client, local, rules, shared.clone(), stop.clone());
-            Some((place, connection))
+            let local = stream.local_addr().map_or(peer, |address| address.ip().to_canonical());
+            let (shared, stop) = (shared.clone(), stop.clone());
+            Some(Arrival { stream, peer, local, proxied, place, rules, shared, stop })
         }
         Err(busy) => {
-            turn_away(stream, client, busy, &rules);
+            turn_away(stream, peer, busy, &rules);
             None
         }
     }
@@ -169,7 +255,7 @@ fn admit(
 /// 421 without a session: it costs one write.
 fn turn_away(stream: TcpStream, client: IpAddr, busy: Busy, rules: &Rules) {
     let text = match busy {
-        Busy::Client => format!("Error: too many connections from {client}"),
+        Busy::Client | Busy::Rate => format!("Error: too many connections from {client}"),
         Busy::Total => "Error: too many connections".to_owned(),
     };
     let reply = reply::closing((7, 0), &rules.settings.hostname, &text);

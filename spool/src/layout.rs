@@ -6,6 +6,7 @@
 //! | `maildrop/` | queued:maildrop | 3730 | a setgid `sendmail` adds names, cannot list, cannot remove those of others |
 //! | `active/`, `deferred/`, `hold/`, `corrupt/` | queued:queued | 0700 | nobody else |
 //! | `private/` | queued:deliverd | 2710 | delivery agents reach its sockets by name |
+//! | `smtpd/` | smtpd:smtpd | 0700 | what smtpd remembers from one start to the next: the greylist |
 //! | `public/` | queued:queued | 0755 | users' commands; peer credentials decide |
 //!
 //! Started by anyone else, all of it belongs to that user with mode 0700 (`public/` included).
@@ -134,6 +135,11 @@ impl Spool {
         self.root.join("public/control")
     }
 
+    /// Kept by smtpd.
+    pub fn greylist(&self) -> PathBuf {
+        self.root.join("smtpd/greylist")
+    }
+
     /// Held (flock) by the one queued of this spool.
     pub fn lock_file(&self) -> PathBuf {
         self.root.join("private/queued.lock")
@@ -184,6 +190,7 @@ pub fn prepare(spool: &Spool, ids: &Identities) -> io::Result<()> {
         folder(name, queued.gid, 0o700)?;
     }
     folder("private", ids.deliverd.gid, 0o2710)?;
+    make(&spool.root.join("smtpd"), ids.smtpd.uid, ids.smtpd.gid, 0o700)?;
     folder("public", queued.gid, 0o755)
 }
 

@@ -1,7 +1,7 @@
 //! A plain SMTP client that sends exactly what it is told, also what is wrong.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 
 use crate::DEADLINE;
 
@@ -16,7 +16,23 @@ pub struct Client {
 impl Client {
     /// Connects and reads the greeting.
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("connect {address}: {error}"));
+        Self::over(TcpStream::connect(address).unwrap_or_else(|error| panic!("connect {address}: {error}")))
+    }
+
+    /// The same from a loopback address of one's own choice.
+    pub fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Self {
+        Self::over(crate::net::connect_from(source, address))
+    }
+
+    /// The same through a proxy that says this about the client.
+    pub fn connect_as(client: Ipv4Addr, address: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(format!("PROXY TCP4 {client} 192.0.2.250 4660 25\r\n").as_bytes()).unwrap();
+        Self::over(stream)
+    }
+
+    /// Reads the greeting.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(*DEADLINE)).unwrap();
         stream.set_write_timeout(Some(*DEADLINE)).unwrap();
         let mut client = Self { stream: BufReader::new(stream), greeting: String::new() };

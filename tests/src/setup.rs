@@ -26,6 +26,7 @@ pub struct Setup {
     folder: TempDir,
     sections: BTreeMap<String, BTreeMap<String, String>>,
     listeners: Vec<String>,
+    proxied: bool,
 }
 
 impl Default for Setup {
@@ -45,7 +46,12 @@ impl Setup {
         if is_root() {
             chown(&mail, Some(MAILBOX_OWNER), Some(MAILBOX_OWNER)).unwrap();
         }
-        let setup = Self { folder, sections: BTreeMap::new(), listeners: vec!["127.0.0.1:0".to_owned()] };
+        let setup = Self {
+            folder,
+            sections: BTreeMap::new(),
+            listeners: vec!["127.0.0.1:0".to_owned()],
+            proxied: false,
+        };
         setup
             .file("users", "alice\nbob\ncarol\ndave\npostmaster\n")
             .file("aliases", "")
@@ -90,6 +96,12 @@ impl Setup {
         self
     }
 
+    /// A proxy says who the client is, on all listeners.
+    pub fn proxied(mut self) -> Self {
+        self.proxied = true;
+        self
+    }
+
     /// Everything that is not local goes to this host and port.
     pub fn relay_to(self, host: std::net::SocketAddr) -> Self {
         let value = format!("[{}]:{}", host.ip(), host.port());
@@ -121,6 +133,9 @@ impl Setup {
         }
         for address in &self.listeners {
             let _ = writeln!(text, "[[smtpd.listen]]\naddress = \"{address}\"");
+            if self.proxied {
+                text.push_str("proxy_protocol = true\n");
+            }
         }
         for (section, keys) in self.sections.iter().filter(|(name, _)| !name.is_empty()) {
             let _ = writeln!(text, "[{section}]");

@@ -1,6 +1,6 @@
 //! From a file to a complete [`Config`].
 
-use super::{Config, ConfigError, LogTo, Users};
+use super::{Config, ConfigError, LogTo, Smtpd, Users};
 use crate::address::Domain;
 use std::fs;
 use std::ops::Range;
@@ -61,6 +61,10 @@ impl Config {
         for path in [&mut deliverd.transport, &mut deliverd.tls_policy, &mut deliverd.ca_file] {
             path.iter_mut().for_each(absolute);
         }
+        self.smtpd.restrictions.tables_mut().for_each(absolute);
+        if self.smtpd.nameservers.is_empty() {
+            self.smtpd.nameservers.clone_from(&self.deliverd.nameservers);
+        }
         self.queued.notification_templates.iter_mut().for_each(absolute);
         if let Users::File(file) = &mut self.local.users {
             absolute(file);
@@ -92,11 +96,40 @@ impl Config {
             .or(zero(&["smtpd", "max_connections"], self.smtpd.max_connections == 0))
             .or(zero(&["smtpd", "max_connections_per_client"], self.smtpd.max_connections_per_client == 0))
             .or(zero(&["smtpd", "idle_timeout"], self.smtpd.idle_timeout.is_zero()))
+            .or(zero(&["smtpd", "greylist", "entries"], self.smtpd.greylist.entries == 0))
             .or(zero(&["queued", "first_retry"], self.queued.first_retry.is_zero()))
             .or(zero(&["queued", "destinations", "concurrency"], self.queued.destinations.concurrency == 0))
             .or(zero(&["queued", "destinations", "recipients"], self.queued.destinations.recipients == 0))
             .or(zero(&["deliverd", "smtp_port"], self.deliverd.smtp_port == 0))
             .or_else(|| self.other_problem())
+    }
+
+    fn smtpd_problem(&self) -> Option<(&'static [&'static str], String)> {
+        use super::restrictions::{Check, Plain};
+        let Smtpd { restrictions, dnsbl, greylist, .. } = &self.smtpd;
+        if dnsbl.threshold < 1 {
+            return Some((&["smtpd", "dnsbl", "threshold"], "threshold must be 1 at least".into()));
+        }
+        let wanted = restrictions.uses(|check| *check == Check::Plain(Plain::Dnsbl));
+        if wanted && dnsbl.sites.is_empty() {
+            let text = "reject_dnsbl is in use, and there are no sites in [smtpd.dnsbl]";
+            return Some((&["smtpd", "restrictions"], text.into()));
+        }
+        if !wanted && !dnsbl.sites.is_empty() {
+            let text =
+                "sites are for the restriction \"reject_dnsbl\", which no list in [smtpd.restrictions] has";
+            return Some((&["smtpd", "dnsbl", "sites"], text.into()));
+        }
+        if greylist.retry_window <= greylist.delay {
+            return Some((
+                &["smtpd", "greylist", "retry_window"],
+                "retry_window must be longer than delay: nobody would come back in time".into(),
+            ));
+        }
+        if dnsbl.sites.len() > 50 {
+            return Some((&["smtpd", "dnsbl", "sites"], "50 sites at most".into()));
+        }
+        None
     }
 
     fn other_problem(&self) -> Option<(&'static [&'static str], String)> {
@@ -111,6 +144,9 @@ impl Config {
         }
         if self.queued.destinations.recipients > 50 {
             return Some((&["queued", "destinations", "recipients"], "recipients can be 50 at most".into()));
+        }
+        if let Some(problem) = self.smtpd_problem() {
+            return Some(problem);
         }
         let both = self.local_domains.iter().find(|domain| self.relay_domains.contains(domain));
         if let Some(domain) = both {

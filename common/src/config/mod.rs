@@ -8,11 +8,13 @@ pub mod destinations;
 mod error;
 mod load;
 mod networks;
+pub mod restrictions;
 mod values;
 
 pub use destinations::{Destinations, Override};
 pub use error::ConfigError;
 pub use networks::{Network, Networks};
+pub use restrictions::Restrictions;
 pub use values::{ByteSize, Rate, TimeSpan};
 
 use crate::address::Domain;
@@ -78,8 +80,52 @@ pub struct Smtpd {
     pub greeting_delay: TimeSpan,
     /// Clients that may speak for others with XCLIENT.
     pub xclient_networks: Networks,
+    /// Proxies that are believed, on listeners with proxy_protocol, when they say who the client is.
+    pub proxy_networks: Networks,
+    /// Look up the names of clients (PTR, confirmed by A or AAAA): for the log, Received and restrictions.
+    pub resolve_clients: bool,
+    /// DNS servers, "127.0.0.1:5353". Default: those of [deliverd].
+    pub nameservers: Vec<SocketAddr>,
+    /// Most connections in a time from one client network (IPv4 address, IPv6 /64): "60/m", or "none"; not for trusted_networks.
+    pub client_connection_rate: Rate,
+    /// The same for messages.
+    pub client_message_rate: Rate,
+    /// The same for recipients.
+    pub client_recipient_rate: Rate,
+    /// Who may send what to whom, stage by stage.
+    pub restrictions: Restrictions,
+    /// The lists behind "reject_dnsbl".
+    pub dnsbl: Dnsbl,
+    /// What "greylist" goes by.
+    pub greylist: Greylist,
     /// Where to listen.
     pub listen: Vec<Listen>,
+}
+
+/// `[smtpd.dnsbl]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dnsbl {
+    /// DNS lists with weights: "bl.example.org*2", "wl.example.org=127.0.[0..255].[1..3]*-2".
+    pub sites: Vec<restrictions::Site>,
+    /// A client is refused when the weights of the lists that have it come to this.
+    pub threshold: i32,
+}
+
+/// `[smtpd.greylist]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Greylist {
+    /// A new client network, sender and recipient are refused for so long.
+    pub delay: TimeSpan,
+    /// They must come again within this time after the first try.
+    pub retry_window: TimeSpan,
+    /// Once they have, they are known for this time after the last message.
+    pub lifetime: TimeSpan,
+    /// A client network that came again with so many messages is not asked any more; 0: never.
+    pub auto_allow: u32,
+    /// Most entries that are remembered; the oldest new ones go first.
+    pub entries: u32,
 }
 
 /// `bare_newlines`
@@ -104,6 +150,9 @@ pub struct Listen {
     /// Encryption.
     #[serde(default)]
     pub tls: NoTls,
+    /// A proxy that speaks the PROXY protocol (version 1 or 2) is in front of it; see proxy_networks.
+    #[serde(default)]
+    pub proxy_protocol: bool,
 }
 
 /// `kind`
@@ -262,7 +311,12 @@ impl Default for Smtpd {
         let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 25);
         Self {
             user: None,
-            listen: vec![Listen { address: any, kind: ListenKind::Mx, tls: NoTls::None }],
+            listen: vec![Listen {
+                address: any,
+                kind: ListenKind::Mx,
+                tls: NoTls::None,
+                proxy_protocol: false,
+            }],
             message_size_limit: ByteSize(50 << 20),
             recipient_limit: 1000,
             max_connections: 10_000,
@@ -272,6 +326,33 @@ impl Default for Smtpd {
             bare_newlines_networks: Networks::default(),
             greeting_delay: TimeSpan::from_secs(0),
             xclient_networks: Networks::default(),
+            proxy_networks: Networks::this_machine(),
+            resolve_clients: true,
+            nameservers: Vec::new(),
+            client_connection_rate: Rate::NONE,
+            client_message_rate: Rate::NONE,
+            client_recipient_rate: Rate::NONE,
+            restrictions: Restrictions::default(),
+            dnsbl: Dnsbl::default(),
+            greylist: Greylist::default(),
+        }
+    }
+}
+
+impl Default for Dnsbl {
+    fn default() -> Self {
+        Self { sites: Vec::new(), threshold: 1 }
+    }
+}
+
+impl Default for Greylist {
+    fn default() -> Self {
+        Self {
+            delay: TimeSpan::from_secs(300),
+            retry_window: TimeSpan::from_secs(2 * 86400),
+            lifetime: TimeSpan::from_secs(5 * 7 * 86400),
+            auto_allow: 5,
+            entries: 100_000,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// An address and how many of its first bits count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Network {
     address: IpAddr,
@@ -40,6 +40,38 @@ impl FromIterator<Network> for Networks {
 }
 
 impl Network {
+    /// The network of so many bits (at most 32 or 128) that the address is in. An IPv4 address mapped into IPv6 counts as IPv4.
+    pub fn around(address: IpAddr, bits: u8) -> Self {
+        let address = address.to_canonical();
+        match address {
+            IpAddr::V4(ip) => {
+                let bits = bits.min(32);
+                let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+                Self { address: Ipv4Addr::from_bits(ip.to_bits() & mask).into(), bits }
+            }
+            IpAddr::V6(ip) => {
+                let bits = bits.min(128);
+                let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+                Self { address: Ipv6Addr::from_bits(ip.to_bits() & mask).into(), bits }
+            }
+        }
+    }
+
+    /// What one client is held to have for itself: an IPv4 address, an IPv6 /64.
+    pub fn of_client(address: IpAddr) -> Self {
+        Self::around(address, if address.to_canonical().is_ipv4() { 32 } else { 64 })
+    }
+
+    /// Its first address.
+    pub fn address(self) -> IpAddr {
+        self.address
+    }
+
+    /// How many bits count.
+    pub fn bits(self) -> u8 {
+        self.bits
+    }
+
     /// Is the address in it?
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
@@ -105,5 +137,27 @@ impl From<Network> for String {
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_around_addresses() {
+        for (address, bits, network) in [
+            ("192.0.2.77", 24, "192.0.2.0/24"),
+            ("192.0.2.77", 0, "0.0.0.0/0"),
+            ("192.0.2.77", 128, "192.0.2.77/32"),
+            ("::ffff:192.0.2.77", 29, "192.0.2.72/29"),
+            ("2001:db8:1:2:3:4:5:6", 64, "2001:db8:1:2::/64"),
+            ("2001:db8:1:2:3:4:5:6", 128, "2001:db8:1:2:3:4:5:6/128"),
+            ("2001:db8::", 0, "::/0"),
+        ] {
+            assert_eq!(Network::around(address.parse().unwrap(), bits).to_string(), network);
+        }
+        assert_eq!(Network::of_client("2001:db8::1".parse().unwrap()).to_string(), "2001:db8::/64");
+        assert_eq!(Network::of_client("192.0.2.1".parse().unwrap()).to_string(), "192.0.2.1/32");
     }
 }

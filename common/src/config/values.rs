@@ -26,6 +26,16 @@ impl Rate {
     /// No limit.
     pub const NONE: Self = Self { count: 0, per: 1 };
 
+    /// How often in [`Rate::period`]; 0 for no limit.
+    pub fn count(self) -> u32 {
+        self.count
+    }
+
+    /// The time that the count is for.
+    pub fn period(self) -> Duration {
+        Duration::from_secs(self.per)
+    }
+
     /// The time from one to the next; zero for no limit.
     pub fn gap(self) -> Duration {
         Duration::from_secs(self.per).checked_div(self.count).unwrap_or(Duration::ZERO)

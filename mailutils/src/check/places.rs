@@ -25,6 +25,9 @@ pub fn check(file: &Path, config: &Config, ids: &Identities) -> Vec<Finding> {
             findings.extend(error(daemon, daemon.read(table)));
         }
     }
+    for table in config.smtpd.restrictions.tables() {
+        findings.extend(error(smtpd, smtpd.read(table)));
+    }
     if let Some(texts) = &config.queued.notification_templates {
         findings.extend(error(queued, queued.read(texts)));
     }

@@ -1,6 +1,7 @@
 //! Are the tables right? Each one by itself, so that one mistake does not hide another.
 
 use super::Finding;
+use common::access::AccessTable;
 use common::aliases::Aliases;
 use common::config::{self, Config};
 use common::routing::{Expansion, Router, Transports};
@@ -28,6 +29,9 @@ pub fn check(config: &Config) -> Vec<Finding> {
     if let Some(path) = &config.deliverd.ca_file {
         let wrong = Roots::from_file(path).err();
         findings.extend(wrong.map(|what| Finding::Error(format!("{}: {what}", path.display()))));
+    }
+    for path in config.smtpd.restrictions.tables() {
+        findings.extend(read(path, |text| AccessTable::parse(path, text).map(drop)));
     }
     if !findings.iter().any(|f| matches!(f, Finding::Error(_))) {
         findings.extend(loops(config));

@@ -39,6 +39,12 @@ impl Reply {
         Self { code, enhanced: None, text }
     }
 
+    /// The same words with another code of the same class.
+    #[must_use]
+    pub fn with_code(&self, code: u16) -> Self {
+        Self { code, ..self.clone() }
+    }
+
     /// The three digits.
     pub fn code(&self) -> u16 {
         self.code

@@ -48,11 +48,12 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let (stop, _) = watch::channel(Stop::No);
         let stopper = stop.clone();
+        let how = config.smtpd.listen[0].clone();
         let serve = move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                server::serve(vec![listener], shared, stopper).await;
+                server::serve(vec![(listener, how)], shared, stopper).await;
             });
         };
         Self { folder, address, stop, thread: Some(thread::spawn(serve)) }

@@ -21,9 +21,9 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// Nothing but NXDOMAIN for every name below `test`.
+    /// Nothing but NXDOMAIN for every name below `test` and every address in 192.0.2.0/24.
     pub fn new() -> Self {
-        Self { text: "local=/test/\n".to_owned(), failing: Vec::new() }
+        Self { text: "local=/test/\nlocal=/2.0.192.in-addr.arpa/\n".to_owned(), failing: Vec::new() }
     }
 
     /// `domain` has an MX record.
@@ -47,6 +47,21 @@ impl Zone {
     /// `alias` is another name of `name`, which must have a record here.
     pub fn cname(mut self, alias: &str, name: &str) -> Self {
         let _ = writeln!(self.text, "cname={alias},{name}");
+        self
+    }
+
+    /// The address has this name, whether that leads back or not.
+    pub fn pointer(mut self, address: Ipv4Addr, name: &str) -> Self {
+        let [a, b, c, d] = address.octets();
+        let _ = writeln!(self.text, "ptr-record={d}.{c}.{b}.{a}.in-addr.arpa,{name}");
+        self
+    }
+
+    /// A DNS list has the address, with this answer and reason.
+    pub fn listed(mut self, zone: &str, address: Ipv4Addr, answer: &str, reason: &str) -> Self {
+        let [a, b, c, d] = address.octets();
+        let name = format!("{d}.{c}.{b}.{a}.{zone}");
+        let _ = writeln!(self.text, "address=/{name}/{answer}\ntxt-record={name},\"{reason}\"");
         self
     }
 

@@ -1,0 +1,221 @@
+//! Who has come again: client networks, senders and recipients, and when (RFC 6647).
+//!
+//! Bounded in memory: at most so many entries; when there are more, those go first that are over, then the oldest that never came again,
+//! so that a flood of new ones never pushes out who is known. No I/O and no clock here; [`file`] keeps the state over restarts.
+
+pub mod file;
+
+use common::address::{Address, ReversePath};
+use common::config::{Greylist as Settings, Network};
+use common::time::Timestamp;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// The state, shared by all sessions.
+#[derive(Debug, Default)]
+pub struct Greylist(Mutex<State>);
+
+/// Network, sender and recipient, separated by tabs, which none of them has.
+type Key = Box<str>;
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct State {
+    /// First seen then, and not come again.
+    new: HashMap<Key, Timestamp>,
+    /// Came again; last seen then.
+    known: HashMap<Key, Timestamp>,
+    /// How often a network has come again, and when it was last seen.
+    clients: HashMap<Network, (u32, Timestamp)>,
+    /// Differs from the file.
+    changed: bool,
+}
+
+impl Greylist {
+    /// A message from there is to be accepted: now (`None`), or when this time has passed?
+    pub fn meet(
+        &self,
+        client: Network,
+        sender: &ReversePath,
+        recipient: &Address,
+        settings: &Settings,
+        now: Timestamp,
+    ) -> Option<Duration> {
+        let key = format!("{client}\t{sender}\t{recipient}").to_lowercase();
+        self.lock().meet(client, key.into(), settings, now)
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn meet(&mut self, client: Network, key: Key, settings: &Settings, now: Timestamp) -> Option<Duration> {
+        self.changed = true;
+        if let Some((count, last)) = self.clients.get_mut(&client)
+            && settings.auto_allow > 0
+            && *count >= settings.auto_allow
+            && now.since(*last) < *settings.lifetime
+        {
+            *last = now;
+            return None;
+        }
+        if let Some(last) = self.known.get_mut(&key)
+            && now.since(*last) < *settings.lifetime
+        {
+            *last = now;
+            return None;
+        }
+        let first = match self.new.get(&key) {
+            Some(first) if now.since(*first) < *settings.retry_window => *first,
+            _ => {
+                self.make_room(settings, now);
+                self.new.insert(key, now);
+                return Some(*settings.delay);
+            }
+        };
+        let waited = now.since(first);
+        if let Some(wait) = settings.delay.checked_sub(waited)
+            && !wait.is_zero()
+        {
+            return Some(wait);
+        }
+        self.new.remove(&key);
+        self.known.insert(key, now);
+        let (count, last) = self.clients.entry(client).or_insert((0, Timestamp(0)));
+        // Several recipients of one message are one proof, not several.
+        if *count == 0 || now.since(*last) >= *settings.delay {
+            *count = count.saturating_add(1);
+            *last = now;
+        }
+        None
+    }
+
+    fn len(&self) -> usize {
+        self.new.len() + self.known.len() + self.clients.len()
+    }
+
+    fn make_room(&mut self, settings: &Settings, now: Timestamp) {
+        let most = usize::try_from(settings.entries).unwrap_or(usize::MAX);
+        if self.len() < most {
+            return;
+        }
+        let lifetime = *settings.lifetime;
+        self.new.retain(|_, first| now.since(*first) < *settings.retry_window);
+        self.known.retain(|_, last| now.since(*last) < lifetime);
+        self.clients.retain(|_, (_, last)| now.since(*last) < lifetime);
+        // A tenth at a time, so that this is not done for every newcomer.
+        let room = most - most / 10;
+        if self.len() >= most {
+            drop_oldest(&mut self.new, most / 10 + 1, |first| *first);
+        }
+        if self.len() > room {
+            let excess = self.len() - room;
+            drop_oldest(&mut self.known, excess, |last| *last);
+        }
+        if self.len() > room {
+            let excess = self.len() - room;
+            drop_oldest(&mut self.clients, excess, |(_, last)| *last);
+        }
+    }
+}
+
+fn drop_oldest<K: std::hash::Hash + Eq, V>(
+    map: &mut HashMap<K, V>,
+    count: usize,
+    age: impl Fn(&V) -> Timestamp,
+) {
+    if count >= map.len() {
+        map.clear();
+        return;
+    }
+    let mut ages: Vec<Timestamp> = map.values().map(&age).collect();
+    let (_, limit, _) = ages.select_nth_unstable(count);
+    let limit = *limit;
+    // Many may be of the same age.
+    let mut left = count;
+    map.retain(|_, value| {
+        let goes = left > 0 && age(value) <= limit;
+        left -= usize::from(goes);
+        !goes
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::config::TimeSpan;
+
+    fn settings(entries: u32) -> Settings {
+        Settings { delay: TimeSpan::from_secs(300), entries, auto_allow: 2, ..Settings::default() }
+    }
+
+    fn at(minutes: i64) -> Timestamp {
+        Timestamp::from_seconds(1_000_000 + minutes * 60)
+    }
+
+    fn meet(list: &Greylist, client: &str, sender: &str, minutes: i64) -> Option<u64> {
+        let sender =
+            if sender.is_empty() { ReversePath::Null } else { ReversePath::Address(sender.parse().unwrap()) };
+        let recipient = "joe@here.example".parse().unwrap();
+        let wait = list.meet(client.parse().unwrap(), &sender, &recipient, &settings(1000), at(minutes));
+        wait.map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn who_comes_again_in_time_is_known() {
+        let list = Greylist::default();
+        let days = 24 * 60;
+        for (minutes, sender, expected) in [
+            (0, "a@b.example", Some(300)),
+            (1, "A@B.example", Some(240)),
+            (1, "", Some(300)),
+            (5, "a@b.example", None),
+            (5 + 34 * days, "a@b.example", None),
+            // Known for 35 days after the last message, not the first.
+            (5 + 68 * days, "a@b.example", None),
+            (5 + 104 * days, "a@b.example", Some(300)),
+            // Two days are too late to come again.
+            (5 + 106 * days, "a@b.example", Some(300)),
+        ] {
+            assert_eq!(meet(&list, "192.0.2.0/24", sender, minutes), expected, "{minutes} {sender}");
+        }
+    }
+
+    #[test]
+    fn a_network_that_came_again_often_is_not_asked_any_more() {
+        let list = Greylist::default();
+        for sender in ["a@b.example", "c@b.example"] {
+            assert_eq!(meet(&list, "192.0.2.0/24", sender, 0), Some(300));
+        }
+        assert_eq!(meet(&list, "192.0.2.0/24", "a@b.example", 5), None);
+        assert_eq!(meet(&list, "192.0.2.0/24", "c@b.example", 5), None, "known now, but no second proof");
+        assert_eq!(meet(&list, "192.0.2.0/24", "d@b.example", 6), Some(300));
+        assert_eq!(meet(&list, "192.0.2.0/24", "d@b.example", 11), None);
+        assert_eq!(meet(&list, "192.0.2.0/24", "e@b.example", 12), None, "two proofs are enough");
+        assert_eq!(meet(&list, "198.51.100.0/24", "e@b.example", 12), Some(300));
+    }
+
+    #[test]
+    fn a_flood_of_new_ones_is_bounded_and_pushes_out_nobody_known() {
+        let list = Greylist::default();
+        assert_eq!(meet(&list, "192.0.2.0/24", "a@b.example", 0), Some(300));
+        assert_eq!(meet(&list, "192.0.2.0/24", "a@b.example", 5), None);
+        for i in 0..20_000 {
+            meet(&list, "198.51.100.0/24", &format!("s{i}@flood.example"), 6 + i / 1000);
+            assert!(list.len() <= 1000, "{}", list.len());
+        }
+        assert_eq!(meet(&list, "192.0.2.0/24", "a@b.example", 30), None);
+    }
+}

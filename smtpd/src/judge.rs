@@ -1,0 +1,247 @@
+//! Answers a session's questions of policy: goes through the restrictions of the stage, has found what they ask for, and writes what is to
+//! be noted into the log.
+//!
+//! Whatever the restrictions say, mail for elsewhere is taken from trusted clients only: that is asked first, and no list can permit it.
+//! Holds what is known of one session; bounded. What cannot be found out in time is for another time (4xx).
+
+use crate::policy::{self, Standing};
+use crate::rates::Kind;
+use crate::restrictions::{self, Facts, Finding, Found, Need, Note, Step};
+use crate::rules::Rules;
+use crate::server::Shared;
+use crate::session::reply::Reply;
+use crate::session::{Answer, Client};
+use common::address::{Address, ReversePath};
+use common::config::Network;
+use common::config::restrictions::Rule;
+use common::status::EnhancedCode;
+use common::text::printable;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// Rounds of look-ups for one decision: more than any list needs, so that a mistake of ours cannot go round for ever.
+const ROUNDS: usize = 1000;
+/// Longest name or address in a log line, in octets.
+const SHOWN: usize = 300;
+
+/// One session's judge.
+#[derive(Debug)]
+pub struct Judge {
+    rules: Arc<Rules>,
+    shared: Arc<Shared>,
+    /// The address that the client has connected to.
+    local: IpAddr,
+    facts: Facts,
+    found: Found,
+}
+
+impl Judge {
+    /// For a client that has connected to `local`.
+    pub fn new(client: Client, local: IpAddr, rules: Arc<Rules>, shared: Arc<Shared>) -> Self {
+        let trusted = rules.trusts(client.ip);
+        Self { facts: Facts::new(client, trusted), found: Found::default(), rules, shared, local }
+    }
+
+    /// This client is nobody to trust, whatever its address.
+    pub fn distrust(&mut self) {
+        self.facts.trusted = false;
+    }
+
+    /// May the client come? Also when it has become another one, which has connected to `destination`.
+    pub async fn connect(&mut self, client: &Client, destination: Option<IpAddr>) -> Answer {
+        self.local = destination.unwrap_or(self.local);
+        if self.facts.client != *client {
+            self.facts = Facts::new(client.clone(), self.rules.trusts(client.ip));
+            self.found = Found::default();
+        }
+        let rules = self.rules.clone();
+        match self.at_stage("CONNECT", &[&rules.restrictions.connect]).await {
+            Ok(()) => Answer::Yes,
+            Err(refusal) => Answer::Refused(last_word(&refusal)),
+        }
+    }
+
+    /// HELO or EHLO. A name that is refused is not remembered.
+    pub async fn hello(&mut self, name: &str) -> Answer {
+        let rules = self.rules.clone();
+        let before = self.facts.hello.replace(name.into());
+        let (sender, recipient) = (self.facts.sender.take(), self.facts.recipient.take());
+        let answer = self.at_stage("HELO", &[&rules.restrictions.helo]).await;
+        if answer.is_err() {
+            self.facts.hello = before;
+            (self.facts.sender, self.facts.recipient) = (sender, recipient);
+        }
+        into_answer(answer)
+    }
+
+    /// MAIL, with so many octets free in the spool's file system.
+    pub async fn sender(&mut self, sender: ReversePath, size: Option<u64>, free: Option<u64>) -> Answer {
+        if let Err(refusal) = policy::room(size, free) {
+            return Answer::Refused(refusal);
+        }
+        let client = self.facts.client.ip;
+        if !self.within(Kind::Message) {
+            let text = format!("Error: too much mail from {client}");
+            common::warn!("Message delivery request rate limit exceeded: from {}", self.facts.client);
+            return Answer::Refused(Reply::new(450, EnhancedCode::new(4, 7, 1), text));
+        }
+        self.facts.sender_is_ours =
+            sender.address().is_some_and(|address| self.rules.is_ours(address.domain()));
+        self.facts.sender = Some(sender);
+        self.facts.recipient = None;
+        let rules = self.rules.clone();
+        into_answer(self.at_stage("MAIL", &[&rules.restrictions.mail]).await)
+    }
+
+    /// RCPT.
+    pub async fn recipient(&mut self, address: Address, bare_postmaster: bool) -> Answer {
+        let (address, rewritten) =
+            match policy::at_our_address(&address, self.local, self.rules.home.as_ref()) {
+                Some(meant) if !self.rules.is_local(address.domain()) => (meant.address.clone(), Some(meant)),
+                _ => (address, None),
+            };
+        match self.recipient_accepted(&address, bare_postmaster).await {
+            Err(refusal) => Answer::Refused(refusal),
+            Ok(()) => rewritten.map_or(Answer::Yes, Answer::YesAs),
+        }
+    }
+
+    async fn recipient_accepted(&mut self, address: &Address, bare_postmaster: bool) -> Result<(), Reply> {
+        if !self.within(Kind::Recipient) {
+            common::warn!("Recipient address rate limit exceeded: from {}", self.facts.client);
+            let text = format!("Error: too many recipients from {}", self.facts.client.ip);
+            return Err(Reply::new(450, EnhancedCode::new(4, 7, 1), text));
+        }
+        let standing = self.rules.standing(address).await;
+        if let Standing::Unsure(reason) = &standing {
+            common::warn!("cannot say whether {address} exists: {reason}");
+        }
+        if !bare_postmaster {
+            policy::relay(self.facts.trusted, address, &standing)?;
+        }
+        self.facts.recipient = Some(address.clone());
+        self.facts.recipient_is_ours = standing != Standing::Elsewhere;
+        self.found.insert(Need::Standing(address.clone()), Finding::Standing(standing.clone()));
+        let rules = self.rules.clone();
+        let lists = &rules.restrictions;
+        let answer = if lists.delay_reject {
+            self.decide("RCPT", &[&lists.connect, &lists.helo, &lists.mail, &lists.rcpt]).await
+        } else {
+            self.decide("RCPT", &[&lists.rcpt]).await
+        };
+        self.facts.recipient = None;
+        answer?;
+        // RFC 5321 4.5.1: it always exists.
+        if bare_postmaster { Ok(()) } else { policy::existing(address, &standing) }
+    }
+
+    /// DATA, after so many accepted recipients.
+    pub async fn data(&mut self, recipients: usize) -> Answer {
+        self.facts.recipients = recipients;
+        let rules = self.rules.clone();
+        into_answer(self.decide("DATA", &[&rules.restrictions.data]).await)
+    }
+
+    /// A list that waits for RCPT when refusals are delayed.
+    async fn at_stage(&mut self, stage: &str, lists: &[&[Rule]]) -> Result<(), Reply> {
+        if self.rules.restrictions.delay_reject { Ok(()) } else { self.decide(stage, lists).await }
+    }
+
+    async fn decide(&mut self, stage: &str, lists: &[&[Rule]]) -> Result<(), Reply> {
+        if lists.iter().all(|list| list.is_empty()) {
+            return Ok(());
+        }
+        for _ in 0..ROUNDS {
+            match restrictions::evaluate(lists, &self.rules.dnsbl, &self.facts, &self.found) {
+                Step::Find(needs) => self.find(needs).await,
+                Step::Done { refusal, notes } => {
+                    self.found.tidy();
+                    for note in notes {
+                        self.note(stage, &note);
+                    }
+                    return refusal.map_or(Ok(()), Err);
+                }
+            }
+        }
+        common::error!("bug: restrictions at {stage} come to no end");
+        Err(Reply::fixed(451, (4, 3, 0), "Temporary lookup failure"))
+    }
+
+    /// All at once.
+    async fn find(&mut self, needs: Vec<Need>) {
+        if let [need] = needs.as_slice() {
+            let finding = self.rules.lookups.find(need, &self.rules, &self.shared.greylist).await;
+            self.found.insert(need.clone(), finding);
+            return;
+        }
+        let mut tasks = JoinSet::new();
+        for need in needs {
+            let (rules, shared) = (self.rules.clone(), self.shared.clone());
+            tasks.spawn(async move {
+                let finding = rules.lookups.find(&need, &rules, &shared.greylist).await;
+                (need, finding)
+            });
+        }
+        while let Some(found) = tasks.join_next().await {
+            if let Ok((need, finding)) = found {
+                self.found.insert(need, finding);
+            }
+        }
+    }
+
+    fn within(&self, kind: Kind) -> bool {
+        let rates = self.rules.rates;
+        let rate = match kind {
+            Kind::Connection => rates.connections,
+            Kind::Message => rates.messages,
+            Kind::Recipient => rates.recipients,
+        };
+        let client = Network::of_client(self.facts.client.ip);
+        self.facts.trusted || self.shared.rates.allows(kind, client, rate, self.shared.clock.now())
+    }
+
+    /// As Postfix writes what `warn_if_reject` spared, and what an access table warns of.
+    fn note(&self, stage: &str, note: &Note) {
+        let client = &self.facts.client;
+        let mut line = match note {
+            Note::Spared(reply) => format!("NOQUEUE: reject_warning: {stage} from {client}: {reply};"),
+            Note::Warning(text) => {
+                format!("NOQUEUE: warn: {stage} from {client}: {};", printable(text, SHOWN))
+            }
+        };
+        let facts = [
+            ("from", self.facts.sender.as_ref().map(ToString::to_string)),
+            ("to", self.facts.recipient.as_ref().map(ToString::to_string)),
+            ("helo", self.facts.hello.as_ref().map(ToString::to_string)),
+        ];
+        for (key, value) in facts {
+            if let Some(value) = value {
+                line.push_str(&format!(" {key}=<{}>", printable(&value, SHOWN)));
+            }
+        }
+        common::info!("{line}");
+    }
+}
+
+fn into_answer(answer: Result<(), Reply>) -> Answer {
+    answer.map_or_else(Answer::Refused, |()| Answer::Yes)
+}
+
+/// After a refusal at its start the session ends: RFC 7504 has 521 for that, RFC 5321 3.8 has 421.
+fn last_word(refusal: &Reply) -> Reply {
+    refusal.with_code(if refusal.code() < 500 { 421 } else { 521 })
+}
+
+/// The client with its name, when that is to be looked up. This machine's own addresses need no DNS (RFC 6761 6.3).
+pub async fn named(ip: IpAddr, rules: &Rules) -> Client {
+    let ip = ip.to_canonical();
+    if ip.is_loopback() || !rules.resolve_clients {
+        return Client::new(ip);
+    }
+    let name = match rules.lookups.dns.client_name(ip).await {
+        restrictions::ClientName::Confirmed(name) => name.as_str().into(),
+        _ => "unknown".into(),
+    };
+    Client { name, ip }
+}
