@@ -69,6 +69,7 @@ need dnsmasq dnsmasq-base
 need strace strace
 need mkfs.ext4 e2fsprogs
 [ -x /usr/bin/python3 ] || missing="$missing python3"
+/usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null || missing="$missing python3-aiosmtpd"
 # shellcheck disable=SC2086 # a list of words
 [ -z "$missing" ] || install $missing
 
@@ -77,6 +78,13 @@ unpack postfix usr/sbin/smtp-sink
 if LD_LIBRARY_PATH="$tools/postfix/usr/lib/postfix" ldd "$tools/postfix/usr/lib/postfix/sbin/smtpd" \
     "$tools/postfix/usr/sbin/smtp-sink" | grep -q 'not found'; then
     install libdb5.3 libicu72 libnsl2 libsasl2-2 libssl3
+fi
+
+# Dovecot, of which only the authentication service is used.
+unpack dovecot-core usr/sbin/dovecot
+dovecot="$tools/dovecot-core/usr/lib/dovecot"
+if LD_LIBRARY_PATH="$dovecot/modules/old-stats:$dovecot" ldd "$dovecot/auth" "$dovecot/config" | grep -q 'not found'; then
+    install libexttextcat-2.0-0 liblua5.4-0 libsodium23 libstemmer0d libtirpc3 libunwind8 libwrap0 libapparmor1
 fi
 
 python=$(/usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')

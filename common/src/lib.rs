@@ -8,6 +8,7 @@
 //! | [`templates`] | the file with the texts of notifications |
 //! | [`routing`] | address class, aliases, transport and nexthop |
 //! | [`tls`] | levels, policies, authorities, for TLS in and out |
+//! | [`credentials`], [`secret`] | names and passwords for next hosts; files with secrets |
 //! | [`codec`], [`packet`] | values as bytes; frames between daemons |
 //! | [`identity`], [`sandbox`], [`signals`], [`notify`], [`lifeline`], [`log`] | what a daemon does at its start and end, and says meanwhile |
 
@@ -18,6 +19,7 @@ pub mod address;
 pub mod aliases;
 pub mod codec;
 pub mod config;
+pub mod credentials;
 pub mod delays;
 pub mod destination;
 pub mod dsn;
@@ -28,6 +30,7 @@ pub mod notify;
 pub mod packet;
 pub mod routing;
 pub mod sandbox;
+pub mod secret;
 pub mod signals;
 pub mod status;
 pub mod table;

@@ -1,7 +1,7 @@
 //! A file that is read anew within seconds of a change: what it said before stays in force when it becomes unreadable or wrong, and that is logged once.
 //!
-//! [`Watched::get`] looks at the file at most once a second. A change counts when it is still the same at the next look, so that no file is
-//! read while it is being written.
+//! [`Watched::get`] looks at the file at most once a second. A change counts when it is a second old, or still the same at the next look, so that
+//! no file is read while it is being written.
 
 use crate::table::{MAX_FILE, TableError};
 use std::fmt;
@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -66,7 +66,7 @@ impl<T: 'static> Watched<T> {
 
     fn look(&self, state: &mut State<T>) {
         let now = stamp(&self.path);
-        let settled = state.changing == Some(now);
+        let settled = state.changing == Some(now) || is_old(now);
         state.changing = Some(now);
         if !settled || now == state.stamp || state.failed == Some(now) {
             return;
@@ -90,6 +90,15 @@ impl<T: fmt::Debug> fmt::Debug for Watched<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Watched").field(&self.path).finish_non_exhaustive()
     }
+}
+
+/// Was it changed a while ago, by the clock?
+fn is_old(stamp: Stamp) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let changed = |(seconds, nanos, _, _): (i64, i64, u64, u64)| {
+        Some(Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanos).ok()?))
+    };
+    stamp.and_then(changed).is_some_and(|changed| changed + LOOK_EVERY < now)
 }
 
 fn stamp(path: &Path) -> Stamp {
@@ -127,6 +136,14 @@ mod tests {
         fs::write(&path, "a 22\n").unwrap();
         watched.state.lock().unwrap().looked -= LOOK_EVERY;
         assert_eq!(watched.get().get("a"), Some("1"), "not while it may be half written");
+        assert_eq!(a().as_deref(), Some("22"));
+        // One that is not new any more counts at once.
+        fs::write(&path, "a 4444\n").unwrap();
+        let before = SystemTime::now() - Duration::from_secs(5);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
+        watched.state.lock().unwrap().looked -= LOOK_EVERY;
+        assert_eq!(watched.get().get("a"), Some("4444"));
+        fs::write(&path, "a 22\n").unwrap();
         assert_eq!(a().as_deref(), Some("22"));
         fs::write(&path, "nonsense\n").unwrap();
         assert_eq!(a().as_deref(), Some("22"));

@@ -8,15 +8,16 @@ use std::path::Path;
 
 /// Keys that are absent by default, so that all of them are seen.
 const OPTIONAL: &str = "[smtpd]\nuser = \"a\"\n[queued]\nuser = \"b\"\nnotification_templates = \"f\"\n[deliverd]\nuser = \"c\"\n\
-                        relay_host = \"[d]:1\"\ntransport = \"e\"\ntls_policy = \"g\"\nca_file = \"h\"\n";
+                        relay_host = \"[d]:1\"\ntransport = \"e\"\nrelay_credentials = \"i\"\ntls_policy = \"g\"\nca_file = \"h\"\n";
 /// Keys whose default depends on the machine, or is nothing.
-const WITHOUT_DEFAULT: [&str; 10] = [
+const WITHOUT_DEFAULT: [&str; 11] = [
     "hostname",
     "mail_name",
     "local_domains",
     "user",
     "notification_templates",
     "relay_host",
+    "relay_credentials",
     "tls_policy",
     "ca_file",
     "transport",

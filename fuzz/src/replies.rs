@@ -5,10 +5,11 @@
 
 use crate::input::{Input, Numbers};
 use common::address::Address;
+use common::credentials::Table;
 use common::dsn::{EnvelopeId, MessageDsn, Return};
 use common::status::Outcome;
 use deliverd::smtp::client::{
-    Action, Client, Encryption, Ended, Lost, Order, Peer, Target, Terms, Transparency,
+    Action, Client, Encryption, Ended, Login, Lost, Order, Peer, Target, Terms, Transparency,
 };
 
 /// Orders of a session.
@@ -16,8 +17,18 @@ const ORDERS: usize = 3;
 /// A session that does more than so much does not end.
 const STEPS: usize = 100_000;
 
+const PASSWORD: &str = "pencil";
+
+/// In half of the sessions there is a login, which may go out over TLS only: with the nonce of RFC 7677 3, so that a whole
+/// exchange can be in the corpus.
+fn login(split: u8) -> Option<Login> {
+    let table = Table::parse("fuzz".as_ref(), &format!("x.example user:{PASSWORD}")).unwrap();
+    let credentials = table.find(&"x.example".parse().unwrap(), None, false).unwrap();
+    (split & 1 == 1).then(|| Login { credentials, nonce: "rOprNGfwEbeRWgbNEkqO".into() })
+}
+
 /// The first octet: recipients of each order (0–7), content with 8 bits (8), at the end the time is over instead of the
-/// connection lost (16), whether TLS is never, perhaps, always or from the start (32, 64). The second: the split of what the server says, which is the rest.
+/// connection lost (16), whether TLS is never, perhaps, always or from the start (32, 64). The second: the split of what the server says, which is the rest; odd: we log in.
 pub fn run(input: &[u8]) {
     let mut input = Input::new(input);
     let (choice, split) = (input.octet(), input.octet());
@@ -34,7 +45,8 @@ fn converse(choice: u8, split: u8, said: &[u8]) {
         _ => Encryption::FromStart,
     };
     let required = matches!(encryption, Encryption::Required | Encryption::FromStart);
-    let mut client = Client::new(peer, "me.example".parse().unwrap(), Terms { encryption });
+    let mut client =
+        Client::new(peer, "me.example".parse().unwrap(), Terms { encryption, login: login(split) });
     let recipients = usize::from(choice & 7) + 1;
     let mut numbers = Numbers::new(split.into());
     let (mut rest, mut begun, mut ended, mut refused) = (said, 0, 0, 0);
@@ -48,6 +60,7 @@ fn converse(choice: u8, split: u8, said: &[u8]) {
                     let opens = plain.iter().any(|verb| line.starts_with(verb));
                     assert!(opens || !required || client.is_secure(), "no mail in plain text");
                     assert!(!line.starts_with(b"STARTTLS") || !client.is_secure());
+                    assert!(!line.starts_with(b"AUTH") || client.is_secure(), "no password in plain text");
                 }
             }
             Action::Handshake => match numbers.up_to(5) {

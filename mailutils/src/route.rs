@@ -7,11 +7,13 @@ use crate::exit;
 use crate::failure::Failure;
 use common::address::Address;
 use common::config::Config;
+use common::credentials::Table;
 use common::destination::{Destination, Nexthop, Transport};
 use common::routing::{AddressClass, Existence, Expansion, Router};
 use common::tables::Tables;
 use common::tls::{Policies, Policy};
 use common::watched::Watched;
+use std::fs;
 use std::io::{self, Write};
 
 /// Explains on standard output.
@@ -64,17 +66,37 @@ fn explain(router: &Router, config: &Config, policies: &Policies, address: &Addr
         lines.push(format!("route       {target} → {route}"));
         lines.push(format!("            {}", meaning(&route, config)));
         if route.transport == Transport::Smtp {
-            lines.push(format!("tls         {}", protection(&route.nexthop, config, policies)));
+            lines.extend(protection(&route.nexthop, config, policies));
         }
     }
     lines.iter().map(|line| format!("{}\n", crate::terminal::line(line))).collect()
 }
 
-/// The policy, and where it comes from.
-fn protection(nexthop: &Nexthop, config: &Config, policies: &Policies) -> String {
-    match policies.find(nexthop) {
-        Some(policy) => format!("{policy} (by the table tls_policy)"),
-        None => format!("{} (by [deliverd] tls)", Policy::of(config.deliverd.tls)),
+/// The policy, and where it comes from; who we are there.
+fn protection(nexthop: &Nexthop, config: &Config, policies: &Policies) -> Vec<String> {
+    let (policy, source) = match policies.find(nexthop) {
+        Some(policy) => (policy.clone(), "by the table tls_policy"),
+        None => (Policy::of(config.deliverd.tls), "by [deliverd] tls"),
+    };
+    let Some(path) = &config.deliverd.relay_credentials else {
+        return vec![format!("tls         {policy} ({source})")];
+    };
+    let table = fs::read_to_string(path)
+        .map_err(|error| format!("{}: cannot read: {error}", path.display()))
+        .and_then(|text| Table::parse(path, &text).map_err(|error| error.to_string()));
+    let is_relay_host = config.deliverd.relay_host.as_ref() == Some(nexthop);
+    match table.map(|table| table.find(nexthop, None, is_relay_host)) {
+        Err(why) => {
+            vec![format!("tls         {policy} ({source})"), format!("login       cannot be told: {why}")]
+        }
+        Ok(None) => vec![format!("tls         {policy} ({source})")],
+        Ok(Some(login)) => {
+            let who =
+                format!("login       as {} (by the line {} of relay_credentials)", login.user(), login.key());
+            let raised = if login.is_insecure() { policy.clone() } else { policy.clone().authenticated() };
+            let source = if raised == policy { source } else { "because a password is sent" };
+            vec![format!("tls         {raised} ({source})"), who]
+        }
     }
 }
 
@@ -104,12 +126,14 @@ mod tests {
             ("aliases", "all: joe, x@far.example\nbad: |cmd\n"),
             ("transport", "far.example smtp:[192.0.2.1]:2525\nno.example error:not here\n"),
             ("tls_policy", "[192.0.2.1] secure match=far.example\n"),
+            ("relay_credentials", "login.example me:hush\nopen.example insecure me:hush\n"),
         ] {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
         let text = "hostname = \"mx.here.example\"\nmail_name = \"here.example\"\n\
             [local]\nusers = \"users\"\naliases = \"aliases\"\nmailbox = \"/m/{user}/\"\n\
-            [deliverd]\ntransport = \"transport\"\ntls_policy = \"tls_policy\"\n";
+            [deliverd]\ntransport = \"transport\"\ntls_policy = \"tls_policy\"\n\
+            relay_credentials = \"relay_credentials\"\n";
         let config = Config::parse(text, "x".as_ref(), folder.path()).unwrap();
         let router = Tables::load(&config).unwrap().router();
         explain(
@@ -148,11 +172,20 @@ mod tests {
                     "tls         may (by [deliverd] tls)\n",
                 ],
             ),
+            (
+                "a@login.example",
+                &[
+                    "tls         secure (because a password is sent)\n",
+                    "login       as me (by the line login.example of relay_credentials)\n",
+                ],
+            ),
+            ("a@open.example", &["tls         may (by [deliverd] tls)\n", "login       as me ("]),
             ("a@no.example", &["→ error:not here\n", "refused with"]),
         ] {
             let text = explained(address);
             for part in parts {
                 assert!(text.contains(part), "{address}: no {part:?} in\n{text}");
+                assert!(!text.contains("hush"));
             }
         }
     }

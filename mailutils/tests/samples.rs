@@ -69,6 +69,7 @@ fn every_key_is_in_the_sample_and_explained() {
     all.queued.notification_templates = Some("x".into());
     all.deliverd.user = Some("x".into());
     all.deliverd.relay_host = Some("x".parse().unwrap());
+    all.deliverd.relay_credentials = Some("x".into());
     all.deliverd.tls_policy = Some("x".into());
     all.deliverd.ca_file = Some("x".into());
     all.deliverd.transport = Some("x".into());

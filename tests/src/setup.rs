@@ -90,6 +90,14 @@ impl Setup {
         self
     }
 
+    /// As [`file`](Self::file), for its owner alone.
+    pub fn secret(self, name: &str, text: &str) -> Self {
+        let setup = self.file(name, text);
+        let path = setup.folder.path().join(name);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        setup
+    }
+
     /// Listens on these addresses instead of a free port of 127.0.0.1.
     pub fn listen(mut self, addresses: &[&str]) -> Self {
         self.listeners = addresses.iter().map(|address| (*address).to_owned()).collect();

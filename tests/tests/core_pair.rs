@@ -122,8 +122,11 @@ impl Server {
 /// Runs all orders in one session; what goes over the line is cut into pieces of `step` octets.
 fn converse(mut server: Server, orders: &[(Order, &[u8])], step: usize) -> (Vec<Ended>, Vec<Received>) {
     let peer = Peer { name: "mx.example".into(), address: "127.0.0.1:25".parse().unwrap() };
-    let mut client =
-        Client::new(peer, "me.example".parse().unwrap(), Terms { encryption: Encryption::Never });
+    let mut client = Client::new(
+        peer,
+        "me.example".parse().unwrap(),
+        Terms { encryption: Encryption::Never, login: None },
+    );
     let mut ended = Vec::new();
     let mut orders: VecDeque<_> = orders.iter().collect();
     let mut content: &[u8] = b"";

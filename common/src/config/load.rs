@@ -58,7 +58,12 @@ impl Config {
         absolute(&mut self.spool_directory);
         absolute(&mut self.local.aliases);
         let deliverd = &mut self.deliverd;
-        for path in [&mut deliverd.transport, &mut deliverd.tls_policy, &mut deliverd.ca_file] {
+        for path in [
+            &mut deliverd.relay_credentials,
+            &mut deliverd.transport,
+            &mut deliverd.tls_policy,
+            &mut deliverd.ca_file,
+        ] {
             path.iter_mut().for_each(absolute);
         }
         self.smtpd.restrictions.tables_mut().for_each(absolute);

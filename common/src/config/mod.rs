@@ -209,6 +209,9 @@ pub struct Deliverd {
     /// Host for all mail to other machines, "[smtp.example.net]:587"; brackets: no MX look-up. Absent: deliver by MX.
     #[serde(skip_serializing_if = "Option::is_none", with = "as_text")]
     pub relay_host: Option<Nexthop>,
+    /// Table with names and passwords for next hosts, for its owner alone (mode 600).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay_credentials: Option<PathBuf>,
     /// TCP port of other mail servers.
     pub smtp_port: u16,
     /// Encryption: "none", "may", "encrypt" (any certificate), "verify" (valid for the exchange or the destination), "secure" (valid for the
@@ -378,6 +381,7 @@ impl Default for Deliverd {
         Self {
             user: None,
             relay_host: None,
+            relay_credentials: None,
             smtp_port: 25,
             tls: Level::May,
             tls_policy: None,

@@ -92,7 +92,7 @@ impl Attempt<'_> {
     ) {
         let mut sessions = 0;
         let nexthop = &self.job.nexthop;
-        let security = context.tls.security(nexthop);
+        let security = context.tls.security(nexthop, &self.job.sender);
         if let Some(mut session) = idle_session(context, nexthop, &security, &candidates).await {
             let untouched = self.use_session(&mut session, deadline).await;
             if !untouched {
@@ -124,10 +124,17 @@ impl Attempt<'_> {
                     dialer.again(candidate);
                 }
                 Err((refusal, _)) => {
+                    let login = refusal.cause == Cause::Login;
                     if !deadline.is_over() {
                         context.memory.failed(address.ip());
                     }
                     self.note(&refusal.status, Some(relay));
+                    if login {
+                        // Another host would not take the password either, and too many failures lock an
+                        // account.
+                        context.tls.complain(&security, nexthop, &refusal.status);
+                        return;
+                    }
                 }
             }
         }
@@ -247,7 +254,10 @@ async fn open<D: Dns>(
     deadline: &mut Deadline,
 ) -> Result<Session<TcpStream>, (Refusal, bool)> {
     let (security, peer) = (secured.security, connected.peer);
-    let terms = context.tls.terms(security, peer.address, secured.plain);
+    let terms = context.tls.terms(security, peer.address, secured.plain).map_err(|what| {
+        let status = Status::local(EnhancedCode::new(4, 3, 0), format!("mail system: {what}"));
+        (Refusal { status, cause: Cause::Server }, false)
+    })?;
     let opening = Opening {
         stream: connected.stream,
         secure: (terms.encryption != Encryption::Never).then(|| context.tls.secure(security, nexthop, &peer)),

@@ -9,7 +9,7 @@ use super::resolve::dns::{Resolver, Settings};
 use super::tls::{self, Outbound};
 use super::worker::{self, Inputs};
 use common::config::Config;
-use common::identity::{self, Identities};
+use common::identity::{self, Identities, Identity};
 use common::signals::{self, Signal};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use spool::layout::{self, Spool};
@@ -68,7 +68,7 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let names = Settings::new(&config.deliverd.nameservers);
     let tls_memory = tls::Memory::new().map_err(|error| Failure(75, error.to_string()))?;
     // Before privileges are dropped: the files may be for root alone.
-    let tls = Outbound::load(config, tls_memory.clone()).map_err(Failure::configuration)?;
+    let tls = Outbound::load(config, tls_memory.clone(), &ids.deliverd).map_err(Failure::configuration)?;
     raise_file_limit();
     identity::drop_to(&ids.deliverd, &[]).map_err(|error| Failure(77, error.to_string()))?;
     common::log::write_from_thread().map_err(Failure::io)?;
@@ -79,7 +79,9 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let (contexts, context) = watch::channel(context.map_err(Failure::configuration)?);
     let (stopper, stop) = watch::channel(false);
     let pool = shared.pool.clone();
-    let reload = Reload { path: path.to_owned(), contexts, shared, runtime: runtime.handle().clone() };
+    let identity = ids.deliverd.clone();
+    let reload =
+        Reload { path: path.to_owned(), identity, contexts, shared, runtime: runtime.handle().clone() };
     signals::spawn(on_signal(reload, stopper)).map_err(Failure::io)?;
     common::notify::ready();
     let inputs = Inputs { socket: spool.dispatch_socket(), queued: ids.queued.uid, context, stop };
@@ -143,6 +145,7 @@ fn raise_file_limit() {
 
 struct Reload {
     path: PathBuf,
+    identity: Identity,
     contexts: watch::Sender<Arc<Context<Resolver>>>,
     shared: Shared,
     runtime: Handle,
@@ -167,7 +170,7 @@ impl Reload {
             Err(error) => return self.refuse(&error.to_string()),
         };
         let names = Settings::new(&config.deliverd.nameservers);
-        let tls = match Outbound::load(&config, self.shared.tls.clone()) {
+        let tls = match Outbound::load(&config, self.shared.tls.clone(), &self.identity) {
             Ok(tls) => tls,
             Err(error) => return self.refuse(&error),
         };

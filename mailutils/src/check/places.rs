@@ -34,6 +34,12 @@ pub fn check(file: &Path, config: &Config, ids: &Identities) -> Vec<Finding> {
     for file in [&config.deliverd.tls_policy, &config.deliverd.ca_file].into_iter().flatten() {
         findings.extend(error(deliverd, deliverd.read(file)));
     }
+    if let Some(path) = &config.deliverd.relay_credentials
+        && let Ok(meta) = fs::metadata(path)
+        && let Some(what) = common::secret::problem(&meta, &ids.deliverd)
+    {
+        findings.push(Finding::Error(format!("{}: {what}", path.display())));
+    }
     findings.extend(spool(config, ids, &daemons));
     findings.extend(mailboxes(config));
     findings.extend(log(config));

@@ -4,10 +4,11 @@ use super::Finding;
 use common::access::AccessTable;
 use common::aliases::Aliases;
 use common::config::{self, Config};
+use common::credentials;
 use common::routing::{Expansion, Router, Transports};
 use common::table::{MAX_FILE, TableError};
 use common::templates::Templates;
-use common::tls::{Policies, Roots};
+use common::tls::{Level, Policies, Roots};
 use common::users::Users;
 use std::collections::HashSet;
 use std::fs;
@@ -25,6 +26,9 @@ pub fn check(config: &Config) -> Vec<Finding> {
     }
     if let Some(path) = &config.deliverd.tls_policy {
         findings.extend(lines(path, |path, text| Policies::parse(path, text).map(drop)));
+    }
+    if let Some(path) = &config.deliverd.relay_credentials {
+        findings.extend(credentials(path, config));
     }
     if let Some(path) = &config.deliverd.ca_file {
         let wrong = Roots::from_file(path).err();
@@ -56,6 +60,34 @@ pub fn aliases(path: &Path) -> Vec<Finding> {
         Ok(())
     });
     findings.extend(problem);
+    findings
+}
+
+/// The table with passwords: right line by line, and each password can be sent.
+fn credentials(path: &Path, config: &Config) -> Vec<Finding> {
+    if fs::File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+        return vec![Finding::Warning(format!("{}: cannot be read by you, so not checked", path.display()))];
+    }
+    let mut findings = lines(path, |path, text| credentials::Table::parse(path, text).map(drop));
+    let Ok(table) = fs::read_to_string(path).map(|text| credentials::Table::parse(path, &text)) else {
+        return findings;
+    };
+    let policies = config
+        .deliverd
+        .tls_policy
+        .as_ref()
+        .and_then(|policy| Policies::parse(policy, &fs::read_to_string(policy).ok()?).ok());
+    for line in table.iter().flat_map(credentials::Table::iter).filter(|line| !line.is_insecure()) {
+        let Ok(nexthop) = line.key().parse() else { continue };
+        let level = policies.as_ref().and_then(|policies| policies.find(&nexthop)).map(|policy| policy.level);
+        if level.unwrap_or(config.deliverd.tls) == Level::None {
+            findings.push(Finding::Error(format!(
+                "{}: the password for {} cannot be sent, because tls is none for it: remove that, or write \"insecure\" before the name",
+                path.display(),
+                line.key()
+            )));
+        }
+    }
     findings
 }
 
@@ -175,14 +207,34 @@ mod tests {
         fs::write(folder.path().join("tls_policy"), "a.example secure\nb.example dane\n[c encrypt\n")
             .unwrap();
         fs::write(folder.path().join("ca.pem"), "nothing\n").unwrap();
+        fs::write(folder.path().join("logins"), "b.example me:hush\nc.example hush\n").unwrap();
         let text = "mail_name = \"here.example\"\n[local]\naliases = \"aliases\"\n\
-            [deliverd]\ntls_policy = \"tls_policy\"\nca_file = \"ca.pem\"\n";
+            [deliverd]\ntls_policy = \"tls_policy\"\nca_file = \"ca.pem\"\nrelay_credentials = \"logins\"\n";
         let config = Config::parse(text, "x".as_ref(), folder.path()).unwrap();
         let found: Vec<String> = check(&config).iter().map(Finding::text).collect();
-        let parts =
-            ["tls_policy:2: \"dane\" is no level", "tls_policy:3: missing", "ca.pem: has no certificate"];
+        let parts = [
+            "tls_policy:2: \"dane\" is no level",
+            "tls_policy:3: missing",
+            "logins:2: c.example: wanted USER:PASSWORD",
+            "ca.pem: has no certificate",
+        ];
         assert_eq!(found.len(), parts.len(), "{found:?}");
         assert!(found.iter().zip(parts).all(|(found, part)| found.contains(part)), "{found:?}");
+    }
+
+    #[test]
+    fn a_password_that_can_never_be_sent_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("aliases"), "").unwrap();
+        fs::write(folder.path().join("tls_policy"), "b.example none\n").unwrap();
+        let logins = "a.example me:hush\nb.example me:hush\n[b.example] insecure me:hush\n";
+        fs::write(folder.path().join("logins"), logins).unwrap();
+        let text = "mail_name = \"here.example\"\n[local]\naliases = \"aliases\"\n\
+            [deliverd]\ntls_policy = \"tls_policy\"\nrelay_credentials = \"logins\"\n";
+        let config = Config::parse(text, "x".as_ref(), folder.path()).unwrap();
+        let found: Vec<String> = check(&config).iter().map(Finding::text).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("the password for b.example cannot be sent"), "{found:?}");
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod protocol;
 mod proxy;
 mod queue;
 mod relay;
+mod relay_host;
 mod replies;
 mod report;
 mod restrictions;

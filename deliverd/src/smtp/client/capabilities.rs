@@ -2,6 +2,7 @@
 //! are ignored.
 
 use super::reply::Reply;
+use super::sasl::Mechanisms;
 
 /// The extensions that we make use of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Capabilities {
     pub dsn: bool,
     /// STARTTLS (RFC 3207).
     pub starttls: bool,
+    /// AUTH (RFC 4954): the mechanisms that we know.
+    pub auth: Mechanisms,
 }
 
 impl Capabilities {
@@ -41,7 +44,13 @@ impl Capabilities {
                 "SMTPUTF8" => offered.smtputf8 = true,
                 "DSN" => offered.dsn = true,
                 "STARTTLS" => offered.starttls = true,
-                _ => {}
+                "AUTH" => words.for_each(|name| offered.auth.add(name)),
+                _ => {
+                    // An old way of writing it, for clients older still.
+                    if let Some(first) = keyword.strip_prefix("AUTH=") {
+                        std::iter::once(first).chain(words).for_each(|name| offered.auth.add(name));
+                    }
+                }
             }
         }
         offered
@@ -56,12 +65,20 @@ mod tests {
     #[test]
     fn keywords_are_read_without_regard_to_case() {
         let none = Capabilities::default();
+        let auth = |names: &[&str]| {
+            let mut offered = none;
+            names.iter().for_each(|name| offered.auth.add(name));
+            offered
+        };
         let size = |limit| Capabilities { size: true, size_limit: limit, ..none };
         for (lines, expected) in [
             ("250 mx.example", none),
             // The first line is the server's name, whatever it looks like.
             ("250 PIPELINING", none),
             ("250-x\r\n250 pipelining", Capabilities { pipelining: true, ..none }),
+            ("250-x\r\n250 AUTH PLAIN LOGIN X", auth(&["PLAIN", "LOGIN"])),
+            ("250-x\r\n250-AUTH=login\r\n250 auth scram-sha-256", auth(&["LOGIN", "SCRAM-SHA-256"])),
+            ("250-x\r\n250 AUTH", none),
             ("250-x\r\n250 8BitMime", Capabilities { eight_bit_mime: true, ..none }),
             ("250-x\r\n250 smtputf8", Capabilities { smtputf8: true, ..none }),
             ("250-x\r\n250 dsn", Capabilities { dsn: true, ..none }),

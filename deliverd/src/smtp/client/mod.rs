@@ -1,6 +1,6 @@
 //! The SMTP client without its socket: octets in, [`Action`]s out. No I/O, no clock, no randomness.
 //!
-//! A session is opened (`opening.rs`: greeting, EHLO, or HELO where EHLO is unknown, STARTTLS), carries
+//! A session is opened (`opening.rs`: greeting, EHLO, or HELO where EHLO is unknown, STARTTLS, AUTH), carries
 //! transactions one after another, and is closed with QUIT. With PIPELINING (RFC 2920) a transaction's MAIL, RCPTs and DATA go out
 //! as one group; without, one by one. Replies are matched with commands strictly: one that is malformed,
 //! out of place or unasked for ends the session, since nobody knows any more what answers what. Every
@@ -15,6 +15,7 @@ mod capabilities;
 mod opening;
 mod phase;
 mod reply;
+mod sasl;
 mod transaction;
 mod transparency;
 mod verdict;
@@ -24,6 +25,7 @@ pub use capabilities::Capabilities;
 pub use opening::{Cause, Encryption, Refusal, Terms};
 pub use phase::Phase;
 pub use reply::{Reply, ReplyError, ReplyParser};
+pub use sasl::{Login, Mechanisms, SaslError};
 pub use transaction::{Ended, Order, Target};
 pub use transparency::Transparency;
 pub use verdict::{Lost, Peer, Retry, Verdict};
@@ -32,6 +34,7 @@ use action::Step;
 use common::address::Domain;
 use common::dsn::{MessageDsn, RecipientDsn};
 use common::status::{Outcome, Status};
+use sasl::Exchange;
 use std::collections::VecDeque;
 use transaction::Transaction;
 
@@ -61,6 +64,10 @@ pub struct Client {
     /// Is the connection encrypted?
     secure: bool,
     offered: Capabilities,
+    /// The SASL exchange that is under way.
+    exchange: Option<Exchange>,
+    /// What was sent that nobody may read in what the server says.
+    secrets: Vec<Vec<u8>>,
     parser: ReplyParser,
     state: State,
     /// Commands to be sent, in order.
@@ -85,6 +92,8 @@ impl Client {
             terms,
             secure: false,
             offered: Capabilities::default(),
+            exchange: None,
+            secrets: Vec::new(),
             parser: ReplyParser::default(),
             state: if implicit { State::Handshake } else { State::Opening },
             unsent: VecDeque::new(),
@@ -106,12 +115,18 @@ impl Client {
                 return self.handshake_failed("text behind the reply to STARTTLS");
             }
             match self.parser.take(&mut input) {
-                Ok(Some(reply)) => {
+                Ok(Some(mut reply)) => {
+                    reply.mask(&self.secrets);
                     self.progress += 1;
                     self.reply(&reply);
                 }
                 Ok(None) => {}
-                Err(error) => self.protocol_error(&error.to_string()),
+                Err(error) => {
+                    let what = error.to_string();
+                    let masked = reply::masked(what.as_bytes(), &self.secrets);
+                    let masked = masked.map(|what| String::from_utf8_lossy(&what).into_owned());
+                    self.protocol_error(&masked.unwrap_or(what));
+                }
             }
         }
     }
@@ -304,7 +319,7 @@ impl Client {
             }
             Step::Data => "DATA".into(),
             Step::StartTls => "STARTTLS".into(),
-            Step::Greeting | Step::EndOfData | Step::Quit => return None,
+            Step::Greeting | Step::Auth | Step::EndOfData | Step::Quit => return None,
         })
     }
 

@@ -1,13 +1,17 @@
-//! From the connection to a session that is ready for mail: greeting, EHLO or HELO, STARTTLS and EHLO again.
+//! From the connection to a session that is ready for mail: greeting, EHLO or HELO, STARTTLS and EHLO again, AUTH.
 //!
 //! After the handshake nothing that was said before it counts (RFC 3207 4.2): capabilities are forgotten, and a reply that
 //! waits to be read ends the session. Where TLS is a must, no command but EHLO, HELO, STARTTLS and QUIT goes out in plain text.
+//! A password goes out encrypted, to the server that the policy names, unless its line in the table says otherwise.
 
 use super::action::Step;
 use super::capabilities::Capabilities;
 use super::reply::{Reply, ReplyParser};
+use super::sasl::{Exchange, Login};
 use super::{Client, State, verdict};
 use common::status::Status;
+use common::text::printable;
+use data_encoding::BASE64;
 use std::collections::VecDeque;
 
 /// What must be fulfilled before the first transaction.
@@ -15,6 +19,8 @@ use std::collections::VecDeque;
 pub struct Terms {
     /// TLS?
     pub encryption: Encryption,
+    /// With which name and password to log in; `None`: not at all.
+    pub login: Option<Login>,
 }
 
 /// Whether and when to encrypt.
@@ -46,6 +52,8 @@ pub enum Cause {
     Server,
     /// A handshake failed: without TLS it might work.
     Handshake,
+    /// Name and password were refused, or not sent.
+    Login,
 }
 
 impl Refusal {
@@ -110,7 +118,14 @@ impl Client {
             (Step::StartTls, 4 | 5) if self.terms.encryption == Encryption::Required => {
                 self.refuse(verdict::tls_refused(&self.peer, reply));
             }
-            (Step::StartTls, 4 | 5) => self.ready(),
+            (Step::StartTls, 4 | 5) => self.authenticate(),
+            (Step::Auth, 3) if reply.code() == 334 => self.challenged(reply),
+            (Step::Auth, 2) => self.logged_in(),
+            (Step::Auth, 4 | 5) => {
+                let status = verdict::login_refused(&self.peer, reply);
+                self.refused = Some(Refusal { status, cause: Cause::Login });
+                self.state = State::Refused;
+            }
             (_, 4 | 5) => self.refuse(verdict::unwilling(&self.peer, reply, step.phase())),
             _ => self.out_of_place(reply, step.phase()),
         }
@@ -124,12 +139,78 @@ impl Client {
         } else if self.terms.encryption == Encryption::Required && !self.secure {
             self.refuse(verdict::tls_not_offered(&self.peer));
         } else {
-            self.ready();
+            self.authenticate();
         }
     }
 
-    fn ready(&mut self) {
-        self.state = State::Idle;
+    /// Encrypted or not, this is how it stays.
+    fn authenticate(&mut self) {
+        let Some(login) = self.terms.login.clone() else {
+            self.state = State::Idle;
+            return;
+        };
+        if !self.secure && !login.credentials.is_insecure() {
+            return self.give_up_login("the connection is not encrypted, so the password is not sent", true);
+        }
+        let password = login.credentials.password();
+        // Shorter ones would make a riddle of every reply.
+        if password.len() >= 4 {
+            self.secrets.push(password.into());
+            self.secrets.push(printable(password, usize::MAX).into());
+        }
+        let Some((exchange, name, first)) = Exchange::begin(login, self.offered.auth) else {
+            return self.give_up_login("it offers none of SCRAM-SHA-256, PLAIN and LOGIN", true);
+        };
+        self.exchange = Some(exchange);
+        self.output.extend_from_slice(b"AUTH ");
+        self.output.extend_from_slice(name.as_bytes());
+        if let Some(first) = first {
+            self.output.push(b' ');
+            self.say(&first);
+        } else {
+            self.say(b"");
+        }
+    }
+
+    /// 334: the server wants to know more.
+    fn challenged(&mut self, reply: &Reply) {
+        let text = reply.lines().next().unwrap_or_default().trim_ascii();
+        // The questions of LOGIN come in plain text from some servers.
+        let challenge = BASE64.decode(text).unwrap_or_else(|_| text.to_vec());
+        match self.exchange.as_mut().map(|exchange| exchange.answer(&challenge)) {
+            Some(Ok(answer)) => self.say(&answer),
+            Some(Err(error)) => self.give_up_login(&error.to_string(), false),
+            None => self.out_of_place(reply, Step::Auth.phase()),
+        }
+    }
+
+    fn logged_in(&mut self) {
+        match self.exchange.take().map(|exchange| exchange.finish()) {
+            Some(Err(error)) => self.give_up_login(&error.to_string(), false),
+            Some(Ok(())) | None => self.state = State::Idle,
+        }
+    }
+
+    /// The rest of a line of the exchange.
+    fn say(&mut self, message: &[u8]) {
+        let token = BASE64.encode(message);
+        self.output.extend_from_slice(token.as_bytes());
+        self.output.extend_from_slice(b"\r\n");
+        if token.len() >= 4 {
+            self.secrets.push(token.into_bytes());
+        }
+        self.awaited.push_back(Step::Auth);
+    }
+
+    /// Politely where the server waits for a command.
+    fn give_up_login(&mut self, why: &str, politely: bool) {
+        let status = verdict::login_given_up(&self.peer, why);
+        self.refused = Some(Refusal { status, cause: Cause::Login });
+        if politely {
+            self.state = State::Refused;
+        } else {
+            self.shut();
+        }
     }
 
     /// The session ends with QUIT before it was one.

@@ -15,6 +15,8 @@ pub enum Phase {
     StartTls,
     /// The end of the TLS handshake, all its messages together.
     Handshake,
+    /// A reply within the SASL exchange.
+    Auth,
     /// The reply to MAIL.
     Mail,
     /// The reply to a RCPT.
@@ -39,6 +41,7 @@ impl Phase {
             Self::Ehlo | Self::Helo => 5 * 60, // not in the RFC; as the greeting
             Self::StartTls => 2 * 60,          // not in the RFC; nothing is worked out yet
             Self::Handshake => 30,             // not in the RFC; as long as a connection may take
+            Self::Auth => 2 * 60,              // not in the RFC; the server may ask others
             Self::Mail => 5 * 60,              // RFC 5321 4.5.3.2.2
             Self::Rcpt => 5 * 60,              // RFC 5321 4.5.3.2.3
             Self::Data => 2 * 60,              // RFC 5321 4.5.3.2.4
@@ -57,6 +60,7 @@ impl Phase {
             Self::Helo => "performing the HELO handshake",
             Self::StartTls => "sending STARTTLS",
             Self::Handshake => "performing the TLS handshake",
+            Self::Auth => "logging in",
             Self::Mail => "sending MAIL FROM",
             Self::Rcpt => "sending RCPT TO",
             Self::Data => "sending DATA command",
@@ -75,6 +79,7 @@ impl Phase {
             Self::Helo => "HELO command",
             Self::StartTls => "STARTTLS command",
             Self::Handshake => "TLS handshake",
+            Self::Auth => "AUTH command",
             Self::Mail => "MAIL FROM command",
             Self::Rcpt => "RCPT TO command",
             Self::Data => "DATA command",

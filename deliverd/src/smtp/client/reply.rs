@@ -40,6 +40,15 @@ impl Reply {
         self.lines.iter().map(AsRef::as_ref)
     }
 
+    /// Makes secrets that the server repeats unreadable: what it says goes into logs and notifications.
+    pub fn mask(&mut self, secrets: &[Vec<u8>]) {
+        for line in &mut self.lines {
+            if let Some(masked) = masked(line, secrets) {
+                *line = masked.into();
+            }
+        }
+    }
+
     /// The enhanced status code at the start of the first line, when there is one and it agrees with the
     /// reply's class (RFC 2034 4).
     pub fn enhanced(&self) -> Option<EnhancedCode> {
@@ -142,6 +151,27 @@ impl ReplyParser {
         self.code = None;
         Ok(Some(Reply { code, lines: std::mem::take(&mut self.lines) }))
     }
+}
+
+/// The text with each of the secrets in it replaced; `None` when there is none in it.
+pub(super) fn masked(text: &[u8], secrets: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let mut out = None;
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        let current: &[u8] = out.as_deref().unwrap_or(text);
+        if memchr::memmem::find(current, secret).is_none() {
+            continue;
+        }
+        let mut next = Vec::with_capacity(current.len());
+        let mut rest = current;
+        while let Some(at) = memchr::memmem::find(rest, secret) {
+            next.extend_from_slice(rest.get(..at).unwrap_or_default());
+            next.extend_from_slice(b"[...]");
+            rest = rest.get(at + secret.len()..).unwrap_or_default();
+        }
+        next.extend_from_slice(rest);
+        out = Some(next);
+    }
+    out
 }
 
 /// Code, "more lines follow", text (RFC 5321 4.2: `Reply-line`). The second digit is not limited to 5:

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 /// in the list gets `250 2.0.0 Ok`, DATA `354 go`.
 type Script<'a> = &'a [(&'a str, &'a str)];
 
-const PLAIN: Terms = Terms { encryption: Encryption::Never };
+const PLAIN: Terms = Terms { encryption: Encryption::Never, login: None };
 
 struct Server<'a> {
     script: Script<'a>,

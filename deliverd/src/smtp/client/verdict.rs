@@ -95,7 +95,10 @@ pub fn refused(peer: &Peer, reply: &Reply, phase: Phase) -> Verdict {
     let text = format!("host {peer} said: {said} (in reply to {})", phase.command());
     // RFC 5321 4.5.3.1.10: 552 to RCPT means the same as 452, too many recipients.
     let full = phase == Phase::Rcpt && matches!(reply.code(), 452 | 552);
-    let outcome = if full { Outcome::Deferred } else { Outcome::from_class(reply.class()) };
+    // RFC 4954 6: we should have logged in, or otherwise. An admin will mend that; the mail is not at fault.
+    let login = matches!(reply.code(), 530 | 534 | 535 | 538);
+    let deferred = full || login;
+    let outcome = if deferred { Outcome::Deferred } else { Outcome::from_class(reply.class()) };
     let status = from_reply(peer, reply, outcome, &text);
     // An enhanced code may say that something else is full, a mailbox for instance: another transaction
     // does not help then.
@@ -134,6 +137,22 @@ pub fn tls_failed(peer: &Peer, what: &str) -> Status {
     const CODE: EnhancedCode = EnhancedCode::new(4, 7, 5);
     let what = printable(what, SAID);
     Status { remote: Some(peer.relay()), ..Status::local(CODE, what) }
+}
+
+/// The server does not let us log in. The password can be mended: nothing is returned because of it.
+pub fn login_refused(peer: &Peer, reply: &Reply) -> Status {
+    let said = printable(&reply.to_string(), SAID);
+    let text = format!("SASL authentication failed; server {peer} said: {said}");
+    let status = from_reply(peer, reply, Outcome::Deferred, &text);
+    let code = if reply.enhanced().is_some() { status.code } else { EnhancedCode::new(4, 7, 8) };
+    Status { code, ..status }
+}
+
+/// We do not go on logging in.
+pub fn login_given_up(peer: &Peer, why: &str) -> Status {
+    const CODE: EnhancedCode = EnhancedCode::new(4, 7, 0);
+    let text = format!("SASL authentication failed; server {peer}: {why}");
+    Status { remote: Some(peer.relay()), ..Status::local(CODE, text) }
 }
 
 /// A reply that no server may give at this point, or octets that are no reply.

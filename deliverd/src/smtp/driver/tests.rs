@@ -33,7 +33,7 @@ async fn open(stream: DuplexStream, deadline: &mut Deadline) -> Result<Session<D
         stream,
         peer: peer(),
         hello_name: "me.example".parse().unwrap(),
-        terms: Terms { encryption: Encryption::Never },
+        terms: Terms { encryption: Encryption::Never, login: None },
         secure: None,
     };
     Session::open(opening, deadline).await.map_err(|refusal| refusal.status)

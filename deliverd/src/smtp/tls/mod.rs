@@ -1,4 +1,4 @@
-//! TLS towards other hosts: what is asked of a destination, and the handshake that fulfils it.
+//! TLS towards other hosts, and logging in: what is asked of a destination, and the handshake that fulfils it.
 //!
 //! | module | is |
 //! | --- | --- |
@@ -15,11 +15,17 @@ pub mod handshake;
 pub mod judge;
 pub mod sessions;
 
-use super::client::{Encryption, Peer, Terms};
+use super::client::{Encryption, Login, Peer, Terms};
 use broken::Broken;
+use common::address::ReversePath;
 use common::config::Config;
+use common::credentials::{Credentials, Table};
 use common::destination::Nexthop;
+use common::identity::Identity;
+use common::secret::SecretFile;
+use common::status::Status;
 use common::table::TableError;
+use common::text::printable;
 use common::time::Timestamp;
 use common::tls::{Level, Policies, Policy, Roots};
 use common::watched::Watched;
@@ -38,6 +44,8 @@ const IMPLICIT_PORT: u16 = 465;
 pub struct Outbound {
     level: Level,
     policies: Option<Watched<Policies>>,
+    credentials: Option<Watched<Table>>,
+    relay_host: Option<Nexthop>,
     roots: Roots,
     memory: Arc<Memory>,
 }
@@ -47,6 +55,8 @@ pub struct Outbound {
 pub struct Memory {
     sessions: Sessions,
     broken: Mutex<Broken>,
+    /// The file `relay_credentials`, opened before privileges were dropped.
+    secret: Mutex<Option<Arc<SecretFile>>>,
 }
 
 /// What a session was opened under. Another transaction may use it only under the same.
@@ -56,11 +66,13 @@ pub struct Security {
     pub policy: Policy,
     /// The authorities that counted, by [`Roots::id`].
     pub roots: u64,
+    /// Who we are there.
+    pub login: Option<Arc<Credentials>>,
 }
 
 impl Outbound {
     /// By the configuration. Errors: a file that cannot be used, with what is wrong in it.
-    pub fn load(config: &Config, memory: Arc<Memory>) -> Result<Self, String> {
+    pub fn load(config: &Config, memory: Arc<Memory>, me: &Identity) -> Result<Self, String> {
         let policies = config.deliverd.tls_policy.as_deref().map(read_policies).transpose();
         let roots = match &config.deliverd.ca_file {
             Some(path) => {
@@ -69,24 +81,43 @@ impl Outbound {
             None => system_roots(),
         };
         let policies = policies.map_err(|error| error.to_string())?;
-        Ok(Self { level: config.deliverd.tls, policies, roots, memory })
+        let credentials = config.deliverd.relay_credentials.as_deref();
+        let credentials = credentials.map(|path| memory.credentials(path, me)).transpose();
+        let credentials = credentials.map_err(|error| format!("relay_credentials: {error}"))?;
+        let relay_host = config.deliverd.relay_host.clone();
+        Ok(Self { level: config.deliverd.tls, policies, credentials, relay_host, roots, memory })
     }
 
     /// The same level for every destination, with no authority.
     #[cfg(test)]
     pub fn of(level: Level) -> Self {
-        Self { level, policies: None, roots: Roots::none(), memory: Memory::new().unwrap() }
+        Self {
+            level,
+            policies: None,
+            credentials: None,
+            relay_host: None,
+            roots: Roots::none(),
+            memory: Memory::new().unwrap(),
+        }
     }
 
-    /// What mail to `nexthop` needs.
-    pub fn security(&self, nexthop: &Nexthop) -> Security {
+    /// What mail from `sender` to `nexthop` needs. With a password the server must be who the policy says.
+    pub fn security(&self, nexthop: &Nexthop, sender: &ReversePath) -> Security {
         let policies = self.policies.as_ref().map(Watched::get);
         let policy = policies.as_ref().and_then(|policies| policies.find(nexthop)).cloned();
-        Security { policy: policy.unwrap_or_else(|| Policy::of(self.level)), roots: self.roots.id }
+        let policy = policy.unwrap_or_else(|| Policy::of(self.level));
+        let is_relay_host = self.relay_host.as_ref() == Some(nexthop);
+        let login = self
+            .credentials
+            .as_ref()
+            .and_then(|credentials| credentials.get().find(nexthop, sender.address(), is_relay_host));
+        let careful = login.as_ref().is_some_and(|login| !login.is_insecure());
+        let policy = if careful { policy.authenticated() } else { policy };
+        Security { policy, roots: self.roots.id, login }
     }
 
-    /// How a session with `peer` begins. `plain`: TLS has just failed with it.
-    pub fn terms(&self, security: &Security, address: SocketAddr, plain: bool) -> Terms {
+    /// How a session with a server begins. `plain`: TLS has just failed with it. Errors: no randomness.
+    pub fn terms(&self, security: &Security, address: SocketAddr, plain: bool) -> Result<Terms, String> {
         let policy = &security.policy;
         let implicit = policy.implicit || address.port() == IMPLICIT_PORT;
         let encryption = match policy.level {
@@ -98,7 +129,22 @@ impl Outbound {
             Level::May => Encryption::IfOffered,
             Level::Encrypt | Level::Fingerprint | Level::Verify | Level::Secure => Encryption::Required,
         };
-        Terms { encryption }
+        let login = match &security.login {
+            Some(credentials) => Some(Login { credentials: credentials.clone(), nonce: nonce()? }),
+            None => None,
+        };
+        Ok(Terms { encryption, login })
+    }
+
+    /// Says what an admin has to do about a login that failed.
+    pub fn complain(&self, security: &Security, nexthop: &Nexthop, status: &Status) {
+        let Some(login) = &security.login else { return };
+        let user = printable(login.user(), 100);
+        common::warn!(
+            "relay_credentials: cannot log in as {user:?} for {nexthop}, mail for it waits: {}; mend the line {} and then: ironpost queue retry --all",
+            status.text,
+            login.key()
+        );
     }
 
     /// The handshake with `peer` for mail to `nexthop`.
@@ -121,7 +167,18 @@ impl Outbound {
 impl Memory {
     /// Knows nothing yet. Errors: the crypto provider lacks what it must have.
     pub fn new() -> Result<Arc<Self>, rustls::Error> {
-        Ok(Arc::new(Self { sessions: Sessions::new()?, broken: Mutex::default() }))
+        Ok(Arc::new(Self { sessions: Sessions::new()?, broken: Mutex::default(), secret: Mutex::default() }))
+    }
+
+    /// The table, through the descriptor that is open already when the path is the same.
+    fn credentials(&self, path: &Path, me: &Identity) -> Result<Watched<Table>, TableError> {
+        let mut kept = self.secret.lock().unwrap_or_else(PoisonError::into_inner);
+        let secret = match kept.as_ref().filter(|secret| secret.path() == path) {
+            Some(secret) => secret.clone(),
+            None => Arc::new(SecretFile::open(path, me)?),
+        };
+        *kept = Some(secret.clone());
+        Watched::new(path, move |path| secret.read().and_then(|text| Table::parse(path, &text)))
     }
 
     fn broken(&self) -> MutexGuard<'_, Broken> {
@@ -131,6 +188,12 @@ impl Memory {
 
 fn read_policies(path: &Path) -> Result<Watched<Policies>, TableError> {
     Watched::table(path, Policies::parse)
+}
+
+fn nonce() -> Result<String, String> {
+    let mut octets = [0; 18];
+    aws_lc_rs::rand::fill(&mut octets).map_err(|_| "the system has no randomness".to_owned())?;
+    Ok(data_encoding::BASE64.encode(&octets))
 }
 
 fn system_roots() -> Roots {

@@ -78,7 +78,7 @@ mod tests {
     fn each_server_destination_and_policy_has_its_own_and_not_too_many() {
         let sessions = Sessions::new().unwrap();
         let server = |n: u32| SocketAddr::new(std::net::Ipv4Addr::from(n).into(), 25);
-        let of = |level| Security { policy: Policy::of(level), roots: 1 };
+        let of = |level| Security { policy: Policy::of(level), roots: 1, login: None };
         let nexthop: Nexthop = "a.example".parse().unwrap();
         let config =
             |n, nexthop: &Nexthop, security: &Security| sessions.config(server(n), nexthop, security);

@@ -6,14 +6,28 @@ use super::*;
 use common::status::Outcome;
 
 fn client(encryption: Encryption) -> Client {
+    client_with(Terms { encryption, login: None })
+}
+
+fn client_with(terms: Terms) -> Client {
     let peer = Peer { name: "mx.example".into(), address: "192.0.2.1:25".parse().unwrap() };
-    Client::new(peer, "me.example".parse().unwrap(), Terms { encryption })
+    Client::new(peer, "me.example".parse().unwrap(), terms)
+}
+
+/// The nonce is that of RFC 7677 3.
+fn login(line: &str) -> Option<Login> {
+    let table = common::credentials::Table::parse("t".as_ref(), &format!("x.example {line}")).unwrap();
+    let credentials = table.find(&"x.example".parse().unwrap(), None, false).unwrap();
+    Some(Login { credentials, nonce: "rOprNGfwEbeRWgbNEkqO".into() })
 }
 
 /// Plays a script: `S: ` the server says (`\n` between lines), `C: ` the core must send, `TLS` a handshake that
 /// succeeds, `FAIL` one that does not, `LOST` the connection goes. Gives how it ended.
 fn play(encryption: Encryption, script: &[&str], step: usize) -> String {
-    let mut client = client(encryption);
+    play_with(client(encryption), script, step)
+}
+
+fn play_with(mut client: Client, script: &[&str], step: usize) -> String {
     let mut sent = String::new();
     let mut result = String::new();
     let mut script = script.iter();
@@ -171,4 +185,109 @@ fn what_was_offered_before_the_handshake_is_forgotten() {
     feed(&mut client, "250 mx.example\n");
     assert_eq!(*client.offered(), Capabilities::default());
     assert_eq!(client.next_action(), Action::Ready);
+}
+
+#[test]
+fn every_state_of_auth() {
+    use Encryption::{IfOffered, Required};
+    const LETTER: &str = "closed Login 4.7.0 SASL authentication failed; server mx.example[192.0.2.1]: ";
+    let secured = |offer: &'static str, rest: &[&'static str]| {
+        let start = [OFFER, "C: STARTTLS", "S: 220 go", "TLS", "C: EHLO me.example", offer];
+        [&HELLO[..], &start, rest].concat()
+    };
+    let plain = |offer: &'static str, rest: &[&'static str]| [&HELLO[..], &[offer], rest].concat();
+    // base64 of "\0user\0pencil"
+    const PLAIN: &str = "C: AUTH PLAIN AHVzZXIAcGVuY2ls";
+    const AUTH: &str = "S: 250-mx.example\n250 AUTH PLAIN LOGIN";
+    let scram = [
+        "C: AUTH SCRAM-SHA-256 biwsbj11c2VyLHI9ck9wck5HZndFYmVSV2diTkVrcU8=",
+        "S: 334 cj1yT3ByTkdmd0ViZVJXZ2JORWtxTyVodllEcFdVYTJSYVRDQWZ1eEZJbGopaE5sRiRrMCxzPVcyMlphSjBTTlk3c29Fc1VFamI2Z1E9PSxpPTQwOTY=",
+        "C: Yz1iaXdzLHI9ck9wck5HZndFYmVSV2diTkVrcU8laHZZRHBXVWEyUmFUQ0FmdXhGSWxqKWhObEYkazAscD1kSHpiWmFwV0lrNGpVaE4rVXRlOXl0YWc5empmTUhnc3FtbWl6N0FuZFZRPQ==",
+    ];
+    let proven =
+        ["S: 334 dj02cnJpVFJCaTIzV3BSUi93dHVwK21NaFVaVW4vZEI1bkxUSlJzamw5NUc0PQ==", "C: ", "S: 235 2.7.0 in"];
+    const SCRAM: &str = "S: 250-mx.example\n250 AUTH SCRAM-SHA-256 PLAIN";
+    for (encryption, line, script, expected) in [
+        (Required, "user:pencil", secured(AUTH, &[PLAIN, "S: 235 2.7.0 in"]), "ready secure".to_owned()),
+        (
+            Required,
+            "user:pencil",
+            secured(
+                "S: 250-mx.example\n250 AUTH LOGIN",
+                &["C: AUTH LOGIN", "S: 334 VXNlcm5hbWU6", "C: dXNlcg==", "S: 334 Password:", "C: cGVuY2ls", "S: 235 in"],
+            ),
+            "ready secure".into(),
+        ),
+        (Required, "user:pencil", secured(SCRAM, &[&scram[..], &proven].concat()), "ready secure".into()),
+        // A server that does not prove itself is not trusted, whatever it says.
+        (
+            Required,
+            "user:pencil",
+            secured(SCRAM, &[&scram[..], &["S: 235 2.7.0 in"]].concat()),
+            format!("{LETTER}the server could not prove that it knows the password"),
+        ),
+        (
+            Required,
+            "user:pencil",
+            secured(SCRAM, &[scram[0], "S: 334 !!!"]),
+            format!("{LETTER}the server's challenge makes no sense"),
+        ),
+        // Refused: mail waits, whatever the class. What the server repeats is masked.
+        (
+            Required,
+            "user:pencil",
+            secured(AUTH, &[PLAIN, "S: 535 5.7.8 AHVzZXIAcGVuY2ls is not pencil", "C: QUIT", "S: 221 bye"]),
+            "closed Login 4.7.8 SASL authentication failed; server mx.example[192.0.2.1] said: 535 5.7.8 [...] is not [...]".into(),
+        ),
+        (
+            Required,
+            "user:pencil",
+            secured(AUTH, &[PLAIN, "S: 454 temporary", "C: QUIT", "S: 221 bye"]),
+            "closed Login 4.7.8 SASL authentication failed; server mx.example[192.0.2.1] said: 454 temporary".into(),
+        ),
+        (
+            Required,
+            "user:pencil",
+            secured(AUTH, &[PLAIN, "S: 334 more?"]),
+            format!("{LETTER}the server's challenge makes no sense"),
+        ),
+        (
+            Required,
+            "user:pencil",
+            secured(AUTH, &[PLAIN, "S: pencil AHVzZXIAcGVuY2ls"]),
+            "closed Server 4.5.0 protocol error in conversation with mx.example[192.0.2.1] while logging in: malformed reply: [...] [...]".into(),
+        ),
+        // Nothing that we have, or nothing at all.
+        (
+            Required,
+            "user:pencil",
+            secured("S: 250-mx.example\n250 AUTH GSSAPI CRAM-MD5", &["C: QUIT", "S: 221 bye"]),
+            format!("{LETTER}it offers none of SCRAM-SHA-256, PLAIN and LOGIN"),
+        ),
+        // What is offered before TLS counts for nothing.
+        (
+            Required,
+            "user:pencil",
+            [
+                &HELLO[..],
+                &["S: 250-mx.example\n250-STARTTLS\n250 AUTH PLAIN", "C: STARTTLS", "S: 220 go", "TLS"],
+                &["C: EHLO me.example", NO_OFFER, "C: QUIT", "S: 221 bye"],
+            ]
+            .concat(),
+            format!("{LETTER}it offers none of SCRAM-SHA-256, PLAIN and LOGIN"),
+        ),
+        // In plain text only where the table says so.
+        (
+            IfOffered,
+            "user:pencil",
+            plain(AUTH, &["C: QUIT", "S: 221 bye"]),
+            format!("{LETTER}the connection is not encrypted, so the password is not sent"),
+        ),
+        (IfOffered, "insecure user:pencil", plain(AUTH, &[PLAIN, "S: 235 in"]), "ready".into()),
+    ] {
+        for step in [1, 1000] {
+            let client = client_with(Terms { encryption, login: login(line) });
+            assert_eq!(play_with(client, &script, step), expected, "{line} {script:?} by {step}");
+        }
+    }
 }
