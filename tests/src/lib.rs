@@ -13,6 +13,7 @@ pub mod clients;
 pub mod corpus;
 pub mod counterpart;
 pub mod crowd;
+pub mod dialogue;
 pub mod disk;
 pub mod ironpost;
 pub mod lines;

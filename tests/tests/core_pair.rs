@@ -2,10 +2,12 @@
 //! without PIPELINING. What one sends, the other must understand, and content must arrive as it was.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-use common::address::{Address, Domain};
+use common::address::{Address, Domain, LocalPart, ReversePath};
 use common::config::{BareNewlines, Networks};
 use common::time::Timestamp;
 use deliverd::smtp::client::{Action, Client, Encryption, Ended, Order, Peer, Target, Terms, Transparency};
+use proptest::collection::vec;
+use proptest::prelude::*;
 use smtpd::session::reply::Reply;
 use smtpd::session::{self, Answer, Question, Session, Settings};
 use spool::id::QueueId;
@@ -312,4 +314,38 @@ fn a_message_over_the_limit_is_not_sent() {
         assert_eq!((codes(&ended[0]), codes(&ended[1])), (vec!["5.3.4".into()], vec!["2.0.0".into()]));
         assert_eq!(received.len(), 1);
     });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Any lines, in any split: what arrives is what was sent, with an end for its last line.
+    #[test]
+    fn any_message_arrives_in_any_split(
+        lines in vec("[\\x00-\\x09\\x0b\\x0c\\x0e-\\x7f.ü]{0,60}", 0..15),
+        ended in any::<bool>(),
+        sender in "([a-zü\\. \"\\\\]{1,20})?",
+        pipelining in any::<bool>(),
+        step in 1usize..300,
+    ) {
+        let sender = match LocalPart::quote(&sender) {
+            Ok(local) => format!("{local}@b.example"),
+            Err(_) => String::new(),
+        };
+        let mut content = lines.join("\r\n");
+        if ended && !content.is_empty() {
+            content.push_str("\r\n");
+        }
+        let content = content.as_bytes();
+        let orders = [(order(&sender, &["r@b.example"], content), content)];
+        let (ended, received) = converse(Server::new(pipelining, 0), &orders, step);
+        prop_assert_eq!(codes(&ended[0]), ["2.0.0"]);
+        let mut expected = content.to_vec();
+        if !expected.is_empty() && !expected.ends_with(b"\r\n") {
+            expected.extend(b"\r\n");
+        }
+        prop_assert_eq!(&received[0].content, &expected);
+        let read: ReversePath = sender.parse().unwrap();
+        prop_assert_eq!(&received[0].sender, &read.to_string());
+    }
 }

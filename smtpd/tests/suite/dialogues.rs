@@ -107,6 +107,8 @@ fn replay(text: &str, bytewise: bool) -> Result<(), String> {
                     return wrong(format!("wanted message {value:?}, got {message:?}"));
                 }
             }
+            // What another server says: see tests/src/dialogue.rs.
+            "P" => {}
             "X" if player.closed => {}
             "X" => return wrong("not closed".into()),
             _ => return wrong(format!("{line:?} means nothing")),
@@ -192,4 +194,30 @@ fn unescape(text: &str) -> Vec<u8> {
         });
     }
     out
+}
+
+/// `doc/rfc.md` names the dialogues that show a rule: those that it names are there.
+#[test]
+fn the_table_of_rules_names_dialogues_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = std::fs::read_to_string(root.join("doc/rfc.md")).unwrap();
+    let mut missing = Vec::new();
+    let mut named = 0;
+    for cell in text.lines().flat_map(|line| line.split(['|', ';'])) {
+        let Some(list) = cell.trim().strip_prefix("D ").filter(|list| !list.starts_with("name")) else {
+            continue;
+        };
+        // What stands behind the names is said of them.
+        let list = list.split([':', '(']).next().unwrap_or("");
+        for name in
+            list.split(", ").map(|name| name.split(' ').next().unwrap_or("")).filter(|n| !n.contains('*'))
+        {
+            named += 1;
+            if !root.join(format!("tests/dialogues/{name}.smtp")).exists() {
+                missing.push(name.to_owned());
+            }
+        }
+    }
+    assert!(named > 80, "{named} dialogues are named");
+    assert!(missing.is_empty(), "{missing:?}");
 }

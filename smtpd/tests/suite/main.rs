@@ -7,4 +7,5 @@ mod hostile;
 mod limits;
 mod live;
 mod player;
+mod properties;
 mod states;

@@ -10,6 +10,7 @@ mod content;
 mod counterparts;
 mod crash;
 mod descriptors;
+mod dialogues;
 mod disk;
 mod dsn;
 mod faults;
