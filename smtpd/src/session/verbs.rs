@@ -118,7 +118,7 @@ pub const TABLE: &[Rule] = &[
     rule("EXPN",     Verb::NotOffered,  ANY,          true,   false),
     rule("ETRN",     Verb::NotOffered,  ANY,          true,   false),
     rule("TURN",     Verb::NotOffered,  ANY,          true,   false),
-    rule("HELP",     Verb::Help,        ANY,          true,   true),
+    rule("HELP",     Verb::Help,        ANY,          false,  true),
     rule("XCLIENT",  Verb::Xclient,     IDLE_STAGES,  true,   true),
     rule("QUIT",     Verb::Quit,        ANY,          true,   false),
     rule("GET",      Verb::Foreign,     ANY,          true,   false),
