@@ -24,6 +24,10 @@ build:
 run: build
 	@sh etc/run-here.sh target/debug
 
+# What `make run` goes by; made by it, too. It is yours from then on.
+var/ironpost.toml:
+	@sh etc/run-here.sh
+
 # One build serves all tests; the end-to-end tests start the binaries of that build.
 test:
 	sh tests/tools.sh

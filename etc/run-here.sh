@@ -1,9 +1,9 @@
 #!/bin/sh
 # Starts Ironpost in the foreground from this checkout, with everything under ./var: `make run`.
-# Usage: run-here.sh FOLDER-OF-BINARIES. Ctrl-C stops it.
+# Usage: run-here.sh FOLDER-OF-BINARIES. Ctrl-C stops it. Without an argument it only makes the configuration, where there is
+# none yet; IRONPOST_PORT is then another port than 2525.
 set -eu
 
-bin=$(cd "$1" && pwd)
 var=$(pwd)/var
 me=$(id -un 2>/dev/null || echo you)
 
@@ -16,7 +16,7 @@ local_domains   = ["localhost", "example.org"]
 spool_directory = "spool"
 
 [[smtpd.listen]]
-address = "127.0.0.1:2525"
+address = "127.0.0.1:${IRONPOST_PORT:-2525}"
 
 [local]
 users   = "users"
@@ -29,6 +29,8 @@ CONFIG
 fi
 [ -e "$var/users" ] || printf '# Who has a mailbox here: one name a line, read anew when it changes.\nyou\n%s\n' "$me" | sort -u > "$var/users"
 [ -e "$var/aliases" ] || printf '# name: address, address; read anew when it changes.\nroot: you\npostmaster: you\n' > "$var/aliases"
+[ $# -gt 0 ] || exit 0
+bin=$(cd "$1" && pwd)
 
 hints() {
     cat <<TEXT

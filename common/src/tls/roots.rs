@@ -17,6 +17,9 @@ const MAX_FILE: u64 = 16 << 20;
 pub struct Roots {
     /// For verifying chains.
     pub store: Arc<RootCertStore>,
+    /// The certificates themselves: a server that shows one of them is trusted, whatever else it says of itself. Only
+    /// those of a `ca_file`.
+    pub itself: Arc<Vec<CertificateDer<'static>>>,
     /// The same for the same certificates.
     pub id: u64,
 }
@@ -24,7 +27,7 @@ pub struct Roots {
 impl Roots {
     /// No authority: nothing can be verified.
     pub fn none() -> Self {
-        Self::of(&[])
+        Self::of(&[], false)
     }
 
     /// Those of a PEM file, which must have at least one certificate. Errors say what is wrong, without the path.
@@ -33,7 +36,7 @@ impl Roots {
         let list: Vec<_> = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<_, _>>()
             .map_err(|error| format!("not PEM: {error}"))?;
-        let roots = Self::of(&list);
+        let roots = Self::of(&list, true);
         if list.is_empty() {
             return Err("has no certificate in PEM form".into());
         }
@@ -46,15 +49,16 @@ impl Roots {
     /// The system's. What cannot be used is left out; with it come texts about what could not be read.
     pub fn from_system() -> (Self, Vec<String>) {
         let found = rustls_native_certs::load_native_certs();
-        (Self::of(&found.certs), found.errors.iter().map(ToString::to_string).collect())
+        (Self::of(&found.certs, false), found.errors.iter().map(ToString::to_string).collect())
     }
 
-    fn of(list: &[CertificateDer<'static>]) -> Self {
+    fn of(list: &[CertificateDer<'static>], named: bool) -> Self {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(list.iter().cloned());
         let mut hasher = DefaultHasher::new();
         list.hash(&mut hasher);
-        Self { store: Arc::new(store), id: hasher.finish() }
+        let itself = if named { list.to_vec() } else { Vec::new() };
+        Self { store: Arc::new(store), itself: Arc::new(itself), id: hasher.finish() }
     }
 }
 

@@ -16,6 +16,7 @@ mod dsn;
 mod faults;
 mod first_mail;
 mod known_holes;
+mod lab;
 mod latency;
 mod load;
 mod pair;

@@ -22,7 +22,7 @@ use nix::sys::signal::Signal;
 const PASSWORD: &str = "correct horse, battery=";
 
 /// A provider: takes mail for anyone from those who log in over TLS, and keeps it.
-fn provider(address: Ipv4Addr, dovecot: &Dovecot, ca: &Authority, more: &str) -> Postfix {
+pub fn provider(address: Ipv4Addr, dovecot: &Dovecot, ca: &Authority, more: &str) -> Postfix {
     let lines = format!(
         "smtpd_tls_security_level = may
 smtpd_tls_cert_file = {{folder}}/cert.pem

@@ -101,9 +101,14 @@ impl Expected {
             (_, Err(error)) => return Trust::Untrusted(format!("it cannot be read: {error}")),
         };
         let algorithms = provider().signature_verification_algorithms.all;
-        if let Err(error) =
+        let valid = if roots.itself.contains(first) {
+            // As with OpenSSL, a server's own certificate in ca_file counts, also one that calls itself an
+            // authority, as `openssl req -x509` makes them.
+            valid_at(first, now)
+        } else {
             verify_server_cert_signed_by_trust_anchor(&parsed, &roots.store, rest, now, algorithms)
-        {
+        };
+        if let Err(error) = valid {
             return Trust::Untrusted(words(&error, Some(&certificate)));
         }
         if self.names.iter().any(|name| is_for(&certificate, name)) {
@@ -138,6 +143,20 @@ impl Expected {
         }
         let pairs: Vec<String> = print.iter().map(|octet| format!("{octet:02x}")).collect();
         Trust::Untrusted(format!("its fingerprint is {}", pairs.join(":")))
+    }
+}
+
+/// Is it within its time?
+fn valid_at(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let wrong = |what| Err(Error::InvalidCertificate(what));
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
+        return wrong(CertificateError::BadEncoding);
+    };
+    let (begin, end) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+    match i64::try_from(now.as_secs()) {
+        Ok(now) if now < begin => wrong(CertificateError::NotValidYet),
+        Ok(now) if now <= end => Ok(()),
+        _ => wrong(CertificateError::Expired),
     }
 }
 

@@ -133,6 +133,33 @@ fn chains_and_times() {
 }
 
 #[test]
+fn a_server_s_own_certificate_in_ca_file_counts_while_it_is_valid() {
+    for (calls_itself_authority, year, says) in
+        [(true, 2031, ""), (false, 2031, ""), (true, 2021, "it has expired"), (false, 2021, "it has expired")]
+    {
+        let mut own = params(&["d.example"]);
+        if calls_itself_authority {
+            own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        own.not_before = date_time_ymd(2020, 1, 1);
+        own.not_after = date_time_ymd(year, 1, 1);
+        let own = own.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), own.pem()).unwrap();
+        let roots = Roots::from_file(&folder.path().join("ca.pem")).unwrap();
+        let chain = [own.der().clone()];
+        let trust = expected("secure", "d.example", "mx.example").judge(&chain, &roots, now());
+        match says {
+            "" => assert_eq!(trust, Trust::Verified, "{calls_itself_authority}"),
+            _ => assert_eq!(trust, Trust::Untrusted(says.into()), "{calls_itself_authority}"),
+        }
+        // The name counts as ever.
+        let trust = expected("secure", "e.example", "mx.example").judge(&chain, &roots, now());
+        assert_ne!(trust, Trust::Verified);
+    }
+}
+
+#[test]
 fn fingerprints_are_of_the_certificate_or_its_key() {
     let key = KeyPair::generate().unwrap();
     let mut expired = params(&["d.example"]);
