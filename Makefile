@@ -38,6 +38,7 @@ test:
 soak:
 	sh tests/tools.sh
 	$(CARGO) build --workspace --bins
+	IRONPOST_POWER_CUT=all $(CARGO) test -p queued --test power_cut -- --nocapture
 	IRONPOST_CHAOS_MESSAGES=50000 IRONPOST_TEST_SECONDS=3600 $(CARGO) test -p ironpost-tests --test e2e -- --nocapture chaos
 
 # On the stable toolchain: coverage guides, without sanitizers. What is found lies in var/fuzz; doc/fuzzing.md says what to do with it.

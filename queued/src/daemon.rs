@@ -9,17 +9,19 @@ use crate::scheduler::backoff::Backoff;
 use crate::scheduler::limits::{Limit, Limits};
 use crate::scheduler::{self, Scheduler};
 use crate::{control, dispatch, intake, lock};
-use common::config::{Config, Rate};
+use common::config::{CommitBy, Config, Rate};
 use common::identity::{self, Identities};
 use common::packet::PacketListener;
 use common::tables::Tables;
 use common::time::Timestamp;
+use spool::commit_log::{self, Geometry, Keeper};
 use spool::layout::{self, Spool};
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 /// Most messages in memory.
 const ACTIVE_LIMIT: usize = 20_000;
@@ -27,6 +29,8 @@ const ACTIVE_LIMIT: usize = 20_000;
 const RECIPIENT_LIMIT: usize = 200_000;
 /// Delivery agents: group and owner.
 const DISPATCH_MODE: u32 = 0o660;
+/// Between two looks at the commit log.
+const LOG_PAUSE: Duration = Duration::from_millis(500);
 /// Users' commands: anyone.
 const CONTROL_MODE: u32 = 0o666;
 
@@ -80,7 +84,9 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let tables = Tables::load(config).map_err(Failure::configuration)?;
     let texts = Texts::load(config).map_err(Failure::configuration)?;
     let settings_for_disk = disk::Settings::new(config, tables, texts);
-    let disk = Arc::new(Disk::open(spool.clone(), settings_for_disk).map_err(Failure::io)?);
+    let log = open_log(&spool, config.smtpd.commit, &ids).map_err(Failure::io)?;
+    let disk = Arc::new(Disk::open(spool.clone(), log, settings_for_disk).map_err(Failure::io)?);
+    tend_log(disk.clone()).map_err(Failure::io)?;
     let report = events.clone();
     let pool = Pool::start(&disk, move |done| {
         // Nobody listens any more when the process is about to end.
@@ -104,6 +110,29 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     Manager::new(scheduler, disk, pool, receiver, reload(path.to_owned(), config.clone())).run();
     common::notify::stopping();
     Ok(())
+}
+
+/// Before anything else looks at the queue: some of it may have to be restored.
+fn open_log(spool: &Spool, commit: CommitBy, ids: &Identities) -> io::Result<Keeper> {
+    let mode = layout::segment_mode(ids.queued.uid != ids.smtpd.uid);
+    let boot = commit_log::boot_id()?;
+    Keeper::open(spool, Geometry::default(), &boot, commit == CommitBy::Log, mode)
+        .map_err(|e| io::Error::new(e.kind(), format!("commit log in {}: {e}", spool.root().display())))
+}
+
+fn tend_log(disk: Arc<Disk>) -> io::Result<()> {
+    let tend = move || {
+        let mut said = None;
+        loop {
+            let trouble = disk.tend_log().err().map(|error| error.to_string());
+            if let Some(trouble) = trouble.as_ref().filter(|_| said != trouble) {
+                common::error!("commit log: {trouble}; tried again until it can be kept");
+            }
+            said = trouble;
+            std::thread::sleep(LOG_PAUSE);
+        }
+    };
+    std::thread::Builder::new().name("commit-log".into()).spawn(tend).map(drop)
 }
 
 fn settings(config: &Config) -> scheduler::Settings {

@@ -5,10 +5,11 @@ use crate::listen;
 use crate::message::{Store, WRITERS};
 use crate::rules::Rules;
 use crate::server::{self, Shared, Stop};
-use common::config::Config;
+use common::config::{CommitBy, Config};
 use common::identity::{self, Identities};
 use common::signals::{self, Signal};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use spool::commit_log::{self, Committer, Geometry};
 use spool::layout::{self, Queue, Spool};
 use spool::writer::Spooler;
 use std::io;
@@ -69,7 +70,11 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     common::log::write_from_thread().map_err(io)?;
 
     let rules = Rules::load(config).map_err(Failure::configuration)?;
-    let shared = Arc::new(Shared::new(rules, Store::new(spooler, &spool), ceiling));
+    let log = match config.smtpd.commit {
+        CommitBy::Log => Some(committer(&spool).map_err(io)?),
+        CommitBy::File => None,
+    };
+    let shared = Arc::new(Shared::new(rules, Store::new(spooler, &spool, log), ceiling));
     let greylist = spool.greylist();
     load_greylist(&shared, &greylist);
     let (stop, _) = watch::channel(Stop::No);
@@ -121,6 +126,10 @@ async fn save_greylist(shared: Arc<Shared>, path: PathBuf) {
     }
 }
 
+fn committer(spool: &Spool) -> io::Result<Committer> {
+    Committer::start(spool.clone(), Geometry::default(), commit_log::boot_id()?)
+}
+
 fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .thread_name("smtpd")
@@ -163,6 +172,7 @@ fn reload(path: &Path, started_with: &Config, shared: &Shared) {
     for (what, same) in [
         ("smtpd.listen", config.smtpd.listen == started_with.smtpd.listen),
         ("smtpd.user", config.smtpd.user == started_with.smtpd.user),
+        ("smtpd.commit", config.smtpd.commit == started_with.smtpd.commit),
         ("spool_directory", config.spool_directory == started_with.spool_directory),
         ("log", config.log == started_with.log),
     ] {

@@ -1,8 +1,8 @@
 //! A message between DATA and its commit: content goes into a queue file, in `incoming/`, on threads that may
 //! block.
 //!
-//! Small messages cost one visit to such a thread: the file is made, written and committed there. Larger ones
-//! are written as they come, a buffer at a time, so memory is bounded. An error on the way is kept and
+//! Small messages are committed together through the commit log, on a thread that all share; without it, each costs one visit to a thread
+//! where its file is made, written and committed. Larger ones are written as they come, a buffer at a time, so memory is bounded. An error on the way is kept and
 //! becomes the answer after the end of data. A message that is dropped leaves nothing behind.
 
 use crate::policy::room_to_write;
@@ -12,6 +12,7 @@ use crate::session::{Client, MessageStart};
 use common::address::Domain;
 use common::time::Timestamp;
 use nix::errno::Errno;
+use spool::commit_log::{Commit, Committer};
 use spool::envelope::{Envelope, Origin};
 use spool::id::QueueId;
 use spool::layout::Spool;
@@ -20,7 +21,7 @@ use spool::writer::{MessageWriter, Spooler};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 
 /// Messages whose files are worked on at the same time. A thread each, mostly waiting for a shared sync; who
@@ -56,16 +57,18 @@ pub struct Store {
     spool: PathBuf,
     turns: Semaphore,
     pressure: Pressure,
+    log: Option<Committer>,
 }
 
 impl Store {
-    /// Puts messages into a folder of `spool`.
-    pub fn new(spooler: Spooler, spool: &Spool) -> Self {
+    /// Puts messages into a folder of `spool`; small ones through the commit log, if there is one.
+    pub fn new(spooler: Spooler, spool: &Spool, log: Option<Committer>) -> Self {
         Self {
             spooler,
             spool: spool.root().to_owned(),
             turns: Semaphore::new(WRITERS),
             pressure: Pressure::new(spool),
+            log,
         }
     }
 
@@ -92,6 +95,25 @@ impl Store {
             && let Ok(_turn) = self.turns.acquire().await
         {
             tokio::time::sleep(pressure::DELAY).await;
+        }
+    }
+
+    /// Commits a small message together with those of other sessions; `Err`: it has to be done another way.
+    async fn commit_together(
+        log: &Committer,
+        prepare: impl FnOnce() -> io::Result<Box<MessageWriter>> + Send + 'static,
+    ) -> Result<io::Result<QueueId>, Box<MessageWriter>> {
+        let (told, hear) = oneshot::channel();
+        log.commit(prepare, move |came| {
+            // Whoever asked may have gone; the message stays.
+            let _ = told.send(came);
+        });
+        match hear.await {
+            Ok(Commit::Done(id)) => Ok(Ok(id)),
+            Ok(Commit::Failed(error)) => Ok(Err(error)),
+            Ok(Commit::AsFile(writer)) => Err(writer),
+            // The log has the panic as what it is.
+            Err(_) => Ok(Err(io::Error::other("commit ended by a panic"))),
         }
     }
 
@@ -158,15 +180,24 @@ impl Incoming {
         }
         origin.store.give_way().await;
         let begin = origin.clone();
-        let committed = origin.store.work(move || {
+        let is_small = matches!(state, State::Held);
+        let prepare = move || {
             let mut writer = begin.writer(state)?;
             begin.store.check_room(pending.len())?;
             writer.write(&pending)?;
             let message_id = if message_id.is_empty() { "<>" } else { &message_id };
             common::info_as!("cleanup", "{}: message-id={message_id}", writer.id());
-            writer.commit()
-        });
-        committed.await.map_err(|error| origin.refusal(&error))
+            Ok(writer)
+        };
+        let store = &origin.store;
+        let committed = match &store.log {
+            Some(log) if is_small => match Store::commit_together(log, prepare).await {
+                Ok(committed) => committed,
+                Err(writer) => store.work(move || writer.commit()).await,
+            },
+            _ => store.work(move || prepare()?.commit()).await,
+        };
+        committed.map_err(|error| origin.refusal(&error))
     }
 }
 

@@ -5,6 +5,9 @@
 //! | `incoming/` | queued:smtpd | 2730 | smtpd adds names but cannot list; its files (mode 060) are readable for queued by their group, not for smtpd |
 //! | `maildrop/` | queued:maildrop | 3730 | a setgid `sendmail` adds names, cannot list, cannot remove those of others |
 //! | `active/`, `deferred/`, `hold/`, `corrupt/` | queued:queued | 0700 | nobody else |
+//! | `commit/`, `commit/segments/` | queued:smtpd | 2710 | smtpd reaches the segments by name; their mode (0620) lets it write, not read |
+//! | `commit/claims/` | queued:smtpd | 2730 | smtpd adds names |
+//! | `commit/done/` | queued:queued | 0700 | nobody else |
 //! | `private/` | queued:deliverd | 2710 | delivery agents reach its sockets by name |
 //! | `smtpd/` | smtpd:smtpd | 0700 | what smtpd remembers from one start to the next: the greylist |
 //! | `public/` | queued:queued | 0755 | users' commands; peer credentials decide |
@@ -166,6 +169,11 @@ pub fn incoming_mode(separated: bool) -> u32 {
     if separated { 0o060 } else { 0o600 }
 }
 
+/// The mode of the commit log's segments: smtpd writes to them and cannot read them.
+pub fn segment_mode(separated: bool) -> u32 {
+    if separated { 0o620 } else { 0o600 }
+}
+
 /// The mode of files that `sendmail` adds to `maildrop/`.
 pub const MAILDROP_MODE: u32 = 0o640;
 /// The mode of files that queued makes for itself.
@@ -189,6 +197,10 @@ pub fn prepare(spool: &Spool, ids: &Identities) -> io::Result<()> {
     for name in ["active", "deferred", "hold", "corrupt"] {
         folder(name, queued.gid, 0o700)?;
     }
+    folder("commit", ids.smtpd.gid, 0o2710)?;
+    folder("commit/segments", ids.smtpd.gid, 0o2710)?;
+    folder("commit/claims", ids.smtpd.gid, 0o2730)?;
+    folder("commit/done", queued.gid, 0o700)?;
     folder("private", ids.deliverd.gid, 0o2710)?;
     make(&spool.root.join("smtpd"), ids.smtpd.uid, ids.smtpd.gid, 0o700)?;
     folder("public", queued.gid, 0o755)

@@ -3,7 +3,7 @@
 //! | state | who makes it | meaning | after a crash |
 //! | --- | --- | --- | --- |
 //! | unnamed file | smtpd, sendmail, queued ([`writer`]) | a message on its way in; nothing promised | gone with its process |
-//! | `incoming/ID` | smtpd, after the file's data is on stable storage; `250` is sent after the folder is, too | accepted | taken in at start |
+//! | `incoming/ID` | smtpd, after the file's data is on stable storage; `250` is sent after the folder is, too. Or: after the [`commit_log`] has it | accepted | restored from the log after another boot; taken in at start |
 //! | `maildrop/ID` | sendmail, in the same way | submitted; a hostile file until copied | copied into `active/` under the same ID, then removed |
 //! | `active/ID` | queued, by rename | being delivered or about to be | attempted again at once, but for what the journal says is done |
 //! | `deferred/XX/ID.DUE` | queued, by rename, after the journal is on stable storage | waiting until DUE (seconds since 1970) | waits on |
@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod commit_log;
 pub mod content;
 pub mod control;
 pub mod dispatch;

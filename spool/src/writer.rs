@@ -150,6 +150,30 @@ impl MessageWriter {
         Ok(self.id)
     }
 
+    /// Makes the file complete, in memory. `true`: [`Self::image`] is all of it; `false`: some is in the file already, and [`Self::commit`] is the way.
+    pub(crate) fn seal(&mut self) -> io::Result<bool> {
+        let prologue = self.final_prologue()?;
+        if self.flushed > 0 || self.buffer.len() > IN_MEMORY {
+            return Ok(false);
+        }
+        if let Some(start) = self.buffer.get_mut(..PROLOGUE) {
+            start.copy_from_slice(&prologue);
+        }
+        Ok(true)
+    }
+
+    /// The whole queue file, once it is sealed.
+    pub(crate) fn image(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Gives the file its name without a sync: the commit log has it.
+    pub(crate) fn link_logged(mut self) -> io::Result<QueueId> {
+        self.flush()?;
+        self.spooler.storage.link(&self.file, &self.spooler.folder, self.id.as_str())?;
+        Ok(self.id)
+    }
+
     /// Hands the complete file over without a name (a submission passed as a descriptor). Not synced.
     pub fn into_file(mut self) -> io::Result<File> {
         self.complete()?;
@@ -158,11 +182,7 @@ impl MessageWriter {
 
     /// Writes what is missing: the rest of the content and the prologue, which holds what is only known now.
     fn complete(&mut self) -> io::Result<()> {
-        let mut prologue = self
-            .prologue
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a message without envelope"))?;
-        prologue.content = self.facts.facts();
-        let bytes = prologue.encode();
+        let bytes = self.final_prologue()?;
         if self.flushed == 0 {
             if let Some(start) = self.buffer.get_mut(..PROLOGUE) {
                 start.copy_from_slice(&bytes);
@@ -171,6 +191,14 @@ impl MessageWriter {
         }
         self.flush()?;
         self.spooler.storage.write_at(&self.file, &bytes, 0)
+    }
+
+    fn final_prologue(&self) -> io::Result<[u8; PROLOGUE]> {
+        let mut prologue = self
+            .prologue
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a message without envelope"))?;
+        prologue.content = self.facts.facts();
+        Ok(prologue.encode())
     }
 
     fn flush(&mut self) -> io::Result<()> {

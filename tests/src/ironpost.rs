@@ -238,6 +238,15 @@ impl Ironpost {
         });
     }
 
+    /// Waits until messages can commit through the log: until then they commit as files.
+    pub fn wait_commit_log(&self) {
+        let segments = self.spool().join("commit/segments");
+        self.log.wait_until("a segment of the commit log", || {
+            let mut names = std::fs::read_dir(&segments).ok()?.flatten().map(|entry| entry.file_name());
+            names.any(|name| !name.to_string_lossy().contains('.')).then_some(())
+        });
+    }
+
     /// Waits until a message was tried and waits for its next attempt, and gives its file: the log line comes before the file
     /// has moved to `deferred/`.
     pub fn wait_deferred(&self, id: &str) -> PathBuf {

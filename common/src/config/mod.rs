@@ -76,6 +76,8 @@ pub struct Smtpd {
     pub bare_newlines: BareNewlines,
     /// Clients whose bare LF or CR becomes CRLF although bare_newlines is "reject".
     pub bare_newlines_networks: Networks,
+    /// How messages become durable: small ones through a "log" that many share, or each as a "file".
+    pub commit: CommitBy,
     /// Clients wait so long for the greeting, and who talks meanwhile is refused; not for trusted_networks.
     pub greeting_delay: TimeSpan,
     /// Clients that may speak for others with XCLIENT.
@@ -126,6 +128,16 @@ pub struct Greylist {
     pub auto_allow: u32,
     /// Most entries that are remembered; the oldest new ones go first.
     pub entries: u32,
+}
+
+/// `commit`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommitBy {
+    /// Small messages are made durable together in the commit log; large ones as files.
+    Log,
+    /// Each message is synced as a file.
+    File,
 }
 
 /// `bare_newlines`
@@ -326,6 +338,7 @@ impl Default for Smtpd {
             max_connections_per_client: 50,
             idle_timeout: TimeSpan::from_secs(300),
             bare_newlines: BareNewlines::Reject,
+            commit: CommitBy::Log,
             bare_newlines_networks: Networks::default(),
             greeting_delay: TimeSpan::from_secs(0),
             xclient_networks: Networks::default(),

@@ -22,11 +22,14 @@ use common::address::Domain;
 use common::config::Config;
 use common::tables::Tables;
 use common::time::Timestamp;
+use spool::commit_log::Keeper;
 use spool::control::Verb;
+use spool::group_sync::GroupSync;
 use spool::id::QueueId;
 use spool::journal::Entry;
 use spool::layout::{OWN_MODE, Queue, Spool};
 use spool::queue_file::{QueueFile, QueueFileError};
+use spool::storage::Folder;
 use spool::writer::Spooler;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -144,15 +147,25 @@ impl Settings {
 pub struct Disk {
     spool: Spool,
     incoming: Spooler,
+    /// Shares the syncs of `active/`.
+    active: GroupSync,
+    log: Keeper,
     settings: RwLock<Arc<Settings>>,
 }
 
 impl Disk {
-    /// Opens the spool, whose folders exist.
-    pub fn open(spool: Spool, settings: Settings) -> io::Result<Self> {
+    /// Opens the spool, whose folders exist and whose commit log is open.
+    pub fn open(spool: Spool, log: Keeper, settings: Settings) -> io::Result<Self> {
         let incoming =
             Spooler::open_on(spool.storage().clone(), &spool.directory(Queue::Incoming), OWN_MODE)?;
-        Ok(Self { spool, incoming, settings: RwLock::new(Arc::new(settings)) })
+        let active = Arc::new(Folder::open(&spool.directory(Queue::Active))?);
+        let active = GroupSync::new(spool.storage().clone(), active);
+        Ok(Self { spool, incoming, active, log, settings: RwLock::new(Arc::new(settings)) })
+    }
+
+    /// What the commit log wants now and then.
+    pub fn tend_log(&self) -> io::Result<()> {
+        self.log.tend()
     }
 
     /// Where everything lies.

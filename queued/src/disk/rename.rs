@@ -2,11 +2,14 @@
 
 use super::{Changed, Disk, append};
 use common::time::Timestamp;
+use nix::fcntl::OFlag;
 use spool::control::Verb;
 use spool::id::QueueId;
 use spool::journal::Entry;
 use spool::layout::Queue;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Does what an admin asked for, wherever the message lies.
@@ -16,13 +19,14 @@ pub(super) fn change(disk: &Disk, id: QueueId, verb: Verb, now: Timestamp) -> Ch
     let storage = disk.spool.storage();
     let result = match (verb, queue) {
         (Verb::Delete, _) => storage.remove(&path).map(|()| {
+            disk.log.completed(id);
             common::info!("{id}: removed by an administrator");
             Changed::Done
         }),
         (Verb::Hold, Queue::Hold) | (Verb::Retry, _) => Ok(Changed::Done),
         // A submission is a stranger's file until it is copied.
         (Verb::Hold, Queue::Maildrop | Queue::Corrupt) => Ok(Changed::NotFound),
-        (Verb::Hold, _) => storage.rename(&path, &hold).map(|()| {
+        (Verb::Hold, _) => sync(disk, &path).and_then(|()| storage.rename(&path, &hold)).map(|()| {
             note(disk, &hold, &Entry::Held { at: now });
             common::info!("{id}: held by an administrator");
             Changed::Done
@@ -56,6 +60,13 @@ pub(super) fn note_late(disk: &Disk, id: QueueId, entries: &[Entry]) {
             }
         }
     }
+}
+
+/// What is kept is durable as a file, and not in the commit log alone.
+fn sync(disk: &Disk, path: &Path) -> io::Result<()> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    disk.spool.storage().sync_file(&file)
 }
 
 /// For those who read the journal; the name of the folder is what counts.

@@ -97,8 +97,11 @@ fn try_settle(disk: &Disk, work: &mut Settle, now: Timestamp) -> io::Result<Sett
     let news = !work.unsaved.is_empty();
     work.message.attempts = work.message.attempts.saturating_add(1);
     work.unsaved.push(Entry::Retry { attempts: work.message.attempts, due: work.due });
-    // Only outcomes are worth a sync: without the count of attempts nothing goes wrong.
-    let saved = save(disk, id, &mut work.unsaved, news);
+    // Only outcomes are worth a sync: without the count of attempts nothing goes wrong. But a message that waits is durable as a file
+    // from its first deferral on, and not in the commit log alone.
+    let first = work.message.attempts == 1;
+    let saved = save(disk, id, &mut work.unsaved, news || first)
+        .and_then(|()| if first { disk.active.sync() } else { Ok(()) });
     if saved.is_err() {
         work.unsaved.retain(|entry| !matches!(entry, Entry::Retry { .. }));
         work.message.attempts = work.message.attempts.saturating_sub(1);
@@ -159,5 +162,6 @@ fn remove(disk: &Disk, id: QueueId) -> io::Result<Settled> {
             common::info!("{id}: removed");
         }
     }
+    disk.log.completed(id);
     Ok(Settled::Removed)
 }

@@ -100,13 +100,17 @@ fn a_stuck_worker_is_ended_by_the_wall_clock_limit_and_its_job_is_retried() {
     for queue in [Queue::Incoming, Queue::Active, Queue::Deferred, Queue::Corrupt] {
         std::fs::create_dir_all(spool.directory(queue)).unwrap();
     }
+    for name in ["commit/segments", "commit/claims", "commit/done"] {
+        std::fs::create_dir_all(spool.root().join(name)).unwrap();
+    }
     std::fs::create_dir_all(spool.dispatch_socket().parent().unwrap()).unwrap();
     let disk = disk::Settings::new(
         &config,
         Tables::load(&config).unwrap(),
         crate::bounce::Texts::load(&config).unwrap(),
     );
-    let disk = Arc::new(Disk::open(spool.clone(), disk).unwrap());
+    let log = spool::commit_log::Keeper::open(&spool, Default::default(), "boot", false, 0o600).unwrap();
+    let disk = Arc::new(Disk::open(spool.clone(), log, disk).unwrap());
     let (events, receiver) = channel();
     let report = events.clone();
     let pool = Pool::start(&disk, move |done| drop(report.send(Event::Done(done)))).unwrap();

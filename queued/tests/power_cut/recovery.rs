@@ -10,6 +10,7 @@ use common::time::Timestamp;
 use queued::bounce::Texts;
 use queued::disk::{Disk, Done, Loaded, Picked, Ready, Settings, Settle, Settled, Task};
 use queued::scheduler::Source;
+use spool::commit_log::{self, Geometry};
 use spool::control::Verb;
 use spool::envelope::Origin;
 use spool::id::QueueId;
@@ -33,6 +34,8 @@ pub const DUE: Timestamp = Timestamp(1_800_000_000_000_000);
 /// Log lines go nowhere: there would be millions.
 pub fn quiet() {
     std::mem::forget(common::log::init("power-cut", &config(Path::new("/"))));
+    // A panic is for whoever runs the test.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
 }
 
 fn config(folder: &Path) -> Config {
@@ -48,8 +51,9 @@ pub fn folder() -> TempDir {
 
 /// Makes the folders and tables of an empty system.
 pub fn lay_out(folder: &Path) {
-    for queue in Queue::ALL {
-        fs::create_dir_all(folder.join("spool").join(queue.name())).unwrap();
+    let queues = Queue::ALL.into_iter().map(Queue::name);
+    for name in queues.chain(["commit/segments", "commit/claims", "commit/done"]) {
+        fs::create_dir_all(folder.join("spool").join(name)).unwrap();
     }
     fs::write(folder.join("users"), "alice\nsender\npostmaster\n").unwrap();
     fs::write(folder.join("aliases"), "team: alice, bob@far.example\n").unwrap();
@@ -70,10 +74,18 @@ pub fn recover(state: &State, recorder: Option<&Arc<Recorder>>) -> Result<CameOu
             recorder.note(Op::Found { file, path: path.clone() });
         }
     }
-    let mut keeper = Keeper::open(folder.path(), recorder);
+    let mut keeper = Keeper::in_boot(folder.path(), recorder, NO_LOG, "the next boot");
     keeper.run_empty()?;
     Ok(keeper.came_out)
 }
+
+/// The log that scenarios use: as small as can be.
+pub const GEOMETRY: Geometry = Geometry { size: 2048, segments: 2 };
+
+const NO_LOG: Geometry = Geometry { segments: 0, ..GEOMETRY };
+
+/// The boot that the power cut ends.
+pub const BOOT: &str = "this boot";
 
 /// Works a queue.
 pub struct Keeper {
@@ -88,13 +100,24 @@ pub struct Keeper {
 
 impl Keeper {
     pub fn open(folder: &Path, recorder: Option<&Arc<Recorder>>) -> Self {
+        Self::with_log(folder, recorder, NO_LOG)
+    }
+
+    /// With a commit log of this size.
+    pub fn with_log(folder: &Path, recorder: Option<&Arc<Recorder>>, geometry: Geometry) -> Self {
+        Self::in_boot(folder, recorder, geometry, BOOT)
+    }
+
+    fn in_boot(folder: &Path, recorder: Option<&Arc<Recorder>>, geometry: Geometry, boot: &str) -> Self {
         let config = config(folder);
         let spool = match recorder {
             Some(recorder) => Spool::on(&config.spool_directory, recorder.clone() as Arc<dyn Storage>),
             None => Spool::new(&config.spool_directory),
         };
         let tables = Tables::load(&config).unwrap();
-        let disk = Disk::open(spool, Settings::new(&config, tables, Texts::load(&config).unwrap())).unwrap();
+        let log = commit_log::Keeper::open(&spool, geometry, boot, geometry.segments > 0, 0o600).unwrap();
+        let settings = Settings::new(&config, tables, Texts::load(&config).unwrap());
+        let disk = Disk::open(spool, log, settings).unwrap();
         let recorder = recorder.cloned();
         Self { disk, recorder, first_attempt: false, as_they_come: false, came_out: CameOut::default() }
     }
@@ -226,6 +249,11 @@ impl Keeper {
         }
         let about = content.lines().filter_map(|line| line.strip_prefix("Final-Recipient: rfc822; "));
         Ok((tag, about.map(str::to_owned).collect()))
+    }
+
+    /// What the commit log wants now and then.
+    pub fn tend_log(&self) {
+        self.disk.tend_log().unwrap();
     }
 
     /// What an admin does.

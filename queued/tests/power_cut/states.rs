@@ -32,6 +32,8 @@ pub enum Op {
         folder: PathBuf,
     },
     SyncAll,
+    /// Everything so far is on stable storage, and the power stays: cuts begin here.
+    Ready,
     Link {
         file: u64,
         path: PathBuf,
@@ -89,6 +91,11 @@ enum Data {
     Truncate(u64),
 }
 
+/// The first cut that is looked at.
+pub fn first_cut(ops: &[Op]) -> usize {
+    ops.iter().rposition(|op| matches!(op, Op::Ready)).map_or(0, |at| at + 1)
+}
+
 /// Every state after a cut behind `ops`, without duplicates, starting from `base`, which is wholly on stable storage.
 pub fn after_cut(base: &State, ops: &[Op]) -> BTreeSet<State> {
     let (files, folders) = replay(base, ops);
@@ -144,7 +151,7 @@ fn replay(base: &State, ops: &[Op]) -> (Vec<Replayed>, (BTreeSet<PathBuf>, BTree
                 }
             }
             Op::SyncFolder { folder } => files.iter_mut().for_each(|file| file.sync_names(folder)),
-            Op::SyncAll => files.iter_mut().for_each(|file| {
+            Op::SyncAll | Op::Ready => files.iter_mut().for_each(|file| {
                 file.sync_data();
                 file.sync_all_names();
             }),

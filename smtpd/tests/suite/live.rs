@@ -41,7 +41,7 @@ impl Server {
         );
         let config = Config::parse(&text, &folder.path().join("ironpost.toml"), folder.path()).unwrap();
         let spooler = Spooler::open(&folder.path().join("spool/incoming"), 0o600).unwrap();
-        let store = Store::new(spooler, &Spool::new(&folder.path().join("spool")));
+        let store = Store::new(spooler, &Spool::new(&folder.path().join("spool")), None);
         let shared = Arc::new(Shared::new(Rules::load(&config).unwrap(), store, u32::MAX));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();

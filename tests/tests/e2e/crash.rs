@@ -299,3 +299,39 @@ fn damaged_content_is_not_delivered() {
 fn find(bytes: &[u8], text: &[u8]) -> usize {
     bytes.windows(text.len()).position(|window| window == text).unwrap()
 }
+
+/// What a power cut does to files that nobody synced, with all that real processes left in the commit log: it brings them back.
+#[test]
+fn commit_log_restores_what_a_power_cut_took() {
+    let mut ironpost = Setup::new().start();
+    ironpost.wait_commit_log();
+    // Nothing may leave incoming/ before the cut.
+    let queued = ironpost.daemon(&["queued"]);
+    nix::sys::signal::kill(queued, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let mut client = ironpost.connect();
+    client.hello();
+    for number in 0..6 {
+        client.send_mail("dave@example.test", &["alice@example.test"], &short(&format!("m{number}")));
+    }
+    ironpost.kill_all();
+    let files = ironpost.files_in_spool();
+    assert_eq!(files.len(), 6);
+    std::fs::remove_file(&files[0]).unwrap();
+    std::fs::remove_file(&files[1]).unwrap();
+    for (file, keep) in [(&files[2], 0), (&files[3], 100)] {
+        std::fs::File::options().write(true).open(file).unwrap().set_len(keep).unwrap();
+    }
+    let length = std::fs::metadata(&files[4]).unwrap().len();
+    std::fs::write(&files[4], vec![0; usize::try_from(length).unwrap()]).unwrap();
+    std::fs::write(ironpost.spool().join("commit/boot"), "another boot").unwrap();
+    ironpost.start();
+    ironpost.wait_mail("alice", 6);
+    ironpost.wait_empty();
+    assert_eq!(ironpost.mail("alice").len(), 6, "one came twice");
+    ironpost.log.wait_text("commit log: 6 messages of an earlier boot, 5 of them restored");
+    assert_eq!(std::fs::read_dir(ironpost.spool().join("corrupt")).unwrap().count(), 0);
+    // The log is open for this boot, and empty.
+    ironpost.wait_commit_log();
+    let id = ironpost.send("dave@example.test", &["bob@example.test"], &short("on it goes"));
+    ironpost.wait_removed(&id);
+}

@@ -68,7 +68,7 @@ fn nothing_is_corrupt(ironpost: &Ironpost) {
 #[test]
 fn message_whose_data_cannot_be_synced_is_refused_and_forgotten() {
     const TEST: &str = "message_whose_data_cannot_be_synced_is_refused_and_forgotten";
-    let ironpost = Setup::new().start();
+    let ironpost = Setup::new().text("smtpd", "commit", "file").start();
     let smtpd = ironpost.daemon(&["smtpd"]);
     let mut client = ironpost.connect();
     client.hello();
@@ -96,10 +96,39 @@ fn message_whose_data_cannot_be_synced_is_refused_and_forgotten() {
     assert_eq!(ironpost.daemon(&["smtpd"]), smtpd, "it was started anew");
 }
 
+/// A segment whose sync fails is never touched again: its group, and what comes while there is no other segment, commits as files.
+#[test]
+fn commit_log_that_cannot_be_synced_is_left_for_files() {
+    const TEST: &str = "commit_log_that_cannot_be_synced_is_left_for_files";
+    let ironpost = Setup::new().start();
+    ironpost.wait_commit_log();
+    let smtpd = ironpost.daemon(&["smtpd"]);
+    let mut client = ironpost.connect();
+    client.hello();
+    let faults = ["fdatasync:error=EIO:when=3"];
+    let Some(strace) = Strace::attach(smtpd, "fsync,fdatasync,close,linkat", &faults) else {
+        return skipped(TEST, NO_PTRACE);
+    };
+    let (accepted, refused) =
+        send_until(&mut client, "m", "bob@example.test", 500, |accepted, _| accepted >= 6);
+    let calls = strace.detach();
+    assert_eq!((accepted.len(), refused), (6, 0), "{calls:?}");
+    let failures = assert_no_sync_retried(&calls, |_| false);
+    assert_eq!(failures, 1, "{calls:?}");
+    let synced = calls.iter().filter(|call| call.name == "fdatasync" && call.args.contains("/incoming/#"));
+    assert!(synced.count() >= 1, "the message whose log failed was not synced as a file: {calls:?}");
+    ironpost.log.wait_text("this group commits as files");
+    client.quit();
+    ironpost.wait_empty();
+    let mut found = bobs(&ironpost);
+    found.sort();
+    assert_eq!(found, accepted.into_iter().collect::<Vec<_>>(), "each accepted one once");
+}
+
 #[test]
 fn message_whose_name_cannot_be_synced_is_refused() {
     const TEST: &str = "message_whose_name_cannot_be_synced_is_refused";
-    let ironpost = Setup::new().start();
+    let ironpost = Setup::new().text("smtpd", "commit", "file").start();
     let smtpd = ironpost.daemon(&["smtpd"]);
     let mut client = ironpost.connect();
     client.hello();

@@ -1,0 +1,234 @@
+//! queued's side of the log: opens it for a boot, makes good what a power cut took, makes segments and gives them back, notes what has left the queue.
+
+use super::{Geometry, boot_path, claim_path, folder, segment_path};
+use crate::id::QueueId;
+use crate::layout::Spool;
+use crate::storage::Folder;
+use completions::Completions;
+use rustix::fs::FlockOperation;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+#[path = "completions.rs"]
+mod completions;
+#[path = "restore.rs"]
+mod restore;
+
+/// A segment that nobody writes to any more is given back after this time, in use or not …
+const LONGEST: Duration = Duration::from_secs(30);
+/// … and at once when fewer than this many are free.
+const FREE: usize = 4;
+/// Segments that are ready for use, if there may be so many.
+const READY: usize = 2;
+/// A segment is made while there is room for so many of them.
+const ROOM: u64 = 32;
+
+/// This boot, for [`Keeper::open`].
+pub fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Keeper {
+    spool: Spool,
+    geometry: Geometry,
+    mode: u32,
+    /// Syncs of the file system report what went wrong since this was opened.
+    root: File,
+    completed: Mutex<Vec<QueueId>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    completions: Completions,
+    /// How often each segment was given back.
+    uses: Vec<u64>,
+    /// Since when segments are seen claimed and not locked.
+    idle: Vec<Option<Instant>>,
+    frozen: bool,
+}
+
+impl Keeper {
+    /// Opens the log for this boot. After another boot it first restores whatever message has neither a whole file nor left the queue; nothing may
+    /// work on the queue meanwhile. `make`: make segments, too. `mode`: theirs.
+    pub fn open(spool: &Spool, geometry: Geometry, boot: &str, make: bool, mode: u32) -> io::Result<Self> {
+        let same = fs::read_to_string(boot_path(spool)).is_ok_and(|known| known == boot);
+        if !same {
+            restore::restore(spool)?;
+            write_boot(spool, boot)?;
+        }
+        let claimed = |number: &usize| fs::symlink_metadata(claim_path(spool, *number)).is_ok();
+        let live: BTreeSet<_> = (0..geometry.segments).filter(claimed).map(|number| (number, 0)).collect();
+        let state = State {
+            completions: Completions::open(spool, live)?,
+            uses: vec![0; geometry.segments],
+            idle: vec![None; geometry.segments],
+            frozen: fs::symlink_metadata(folder(spool, "frozen")).is_ok(),
+        };
+        let keeper = Self {
+            spool: spool.clone(),
+            geometry: if make { geometry } else { Geometry { segments: 0, ..geometry } },
+            mode,
+            root: File::open(spool.root())?,
+            completed: Mutex::default(),
+            state: Mutex::new(state),
+        };
+        Ok(keeper)
+    }
+
+    /// This message has left the queue. Costs a note in memory; [`Self::tend`] writes it.
+    pub fn completed(&self, id: QueueId) {
+        self.completed.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+    }
+
+    /// What has to be done now and then, once a second at least: blocks for syncs. Errors are for the log; it is tried again.
+    pub fn tend(&self) -> io::Result<()> {
+        // First what has left, then who is in use: the other way round a claim could be missed whose message has left already.
+        let left = std::mem::take(&mut *self.completed.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let claims = self.claims(&state)?;
+        if claims.is_empty() {
+            state.completions.forget_all(&self.spool)?;
+        } else {
+            state.completions.note(&self.spool, &left)?;
+        }
+        self.give_back(&mut state, claims)?;
+        self.make_ready()
+    }
+
+    /// Claimed segments; with the claim's file, locked by us, where nobody else has it locked.
+    fn claims(&self, state: &State) -> io::Result<Vec<(usize, Option<File>)>> {
+        let mut claims = Vec::new();
+        for number in 0..state.uses.len() {
+            match File::open(claim_path(&self.spool, number)) {
+                Ok(file) => {
+                    let ours = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+                    claims.push((number, ours.then_some(file)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(claims)
+    }
+
+    fn give_back(&self, state: &mut State, claims: Vec<(usize, Option<File>)>) -> io::Result<()> {
+        let now = Instant::now();
+        let claimed = claims.len();
+        let mut locked = BTreeSet::new();
+        let mut idle = Vec::new();
+        let mut patient = true;
+        for (number, claim) in claims {
+            let uses = state.uses.get(number).copied().unwrap_or_default();
+            let Some(since) = state.idle.get_mut(number) else { continue };
+            match claim {
+                None => {
+                    *since = None;
+                    locked.insert((number, uses));
+                }
+                Some(claim) => {
+                    patient &= now.duration_since(*since.get_or_insert(now)) < LONGEST;
+                    idle.push((number, claim));
+                }
+            }
+        }
+        let few = claimed + FREE > state.uses.len();
+        if idle.is_empty() || state.frozen || (patient && !few) {
+            return Ok(());
+        }
+        let storage = self.spool.storage();
+        if let Err(error) = storage.sync_all(&self.root) {
+            // From now on what is on the disk and what seems to be there may differ, until the next boot makes it good.
+            common::error!(
+                "commit log: cannot sync the file system: {error}; the log is closed until the next boot"
+            );
+            state.frozen = true;
+            let root = Folder::open(&folder(&self.spool, ""))?;
+            let marker = storage.create_unnamed(&root, crate::layout::OWN_MODE)?;
+            storage.write_at(&marker, b"see the log\n", 0)?;
+            return storage.link(&marker, &root, "frozen");
+        }
+        for (number, claim) in idle {
+            restore::erase(&self.spool, &segment_path(&self.spool, number))?;
+            storage.remove(&claim_path(&self.spool, number))?;
+            drop(claim);
+            if let (Some(uses), Some(idle)) = (state.uses.get_mut(number), state.idle.get_mut(number)) {
+                *uses += 1;
+                *idle = None;
+            }
+        }
+        let uses = &state.uses;
+        state
+            .completions
+            .turn(&self.spool, locked, |(number, then)| uses.get(number).is_some_and(|now| *now > then))
+    }
+
+    /// Makes segments until some are free.
+    fn make_ready(&self) -> io::Result<()> {
+        let mut free = 0;
+        for number in 0..self.geometry.segments {
+            if free >= READY {
+                return Ok(());
+            }
+            if fs::symlink_metadata(segment_path(&self.spool, number)).is_err() {
+                let stat = nix::sys::statvfs::statvfs(self.spool.root())?;
+                let octets = stat.blocks_available().saturating_mul(stat.fragment_size());
+                if octets < ROOM * self.geometry.size as u64 {
+                    return Ok(());
+                }
+                self.make(number)?;
+            }
+            free += usize::from(fs::symlink_metadata(claim_path(&self.spool, number)).is_err());
+        }
+        Ok(())
+    }
+
+    /// Written, not only allocated: a sync of it then has no more to do than to write the data.
+    fn make(&self, number: usize) -> io::Result<()> {
+        let (storage, path) = (self.spool.storage(), segment_path(&self.spool, number));
+        let segments = Folder::open(&folder(&self.spool, "segments"))?;
+        let name = format!("{number}.new");
+        let unfinished = segments.path().join(&name);
+        if fs::symlink_metadata(&unfinished).is_ok() {
+            storage.remove(&unfinished)?;
+        }
+        let file = storage.create_unnamed(&segments, self.mode)?;
+        let zeros = vec![0; self.geometry.size.min(1 << 20)];
+        for at in (0..self.geometry.size).step_by(zeros.len().max(1)) {
+            let length = zeros.len().min(self.geometry.size - at);
+            storage.write_at(&file, zeros.get(..length).unwrap_or(&zeros), at as u64)?;
+        }
+        storage.sync_file(&file)?;
+        // Under either name it is read after a power cut; smtpd sees it when that is certain.
+        storage.link(&file, &segments, &name)?;
+        storage.sync_folder(&segments)?;
+        storage.rename(&unfinished, &path)
+    }
+}
+
+fn write_boot(spool: &Spool, boot: &str) -> io::Result<()> {
+    let storage = spool.storage();
+    let root = Folder::open(&folder(spool, ""))?;
+    // Without the file the log is closed, and the next start restores again.
+    for name in ["boot", "frozen"] {
+        remove_if_there(spool, &folder(spool, name))?;
+    }
+    let file = storage.create_unnamed(&root, 0o640)?;
+    storage.write_at(&file, boot.as_bytes(), 0)?;
+    storage.sync_file(&file)?;
+    storage.link(&file, &root, "boot")?;
+    storage.sync_folder(&root)
+}
+
+fn remove_if_there(spool: &Spool, path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => spool.storage().remove(path),
+        Err(_) => Ok(()),
+    }
+}
