@@ -64,6 +64,7 @@ bench:
 	$(CARGO) build --release -p spool --example commit_limit
 	sh tests/tools.sh
 	python3 bench/bench.py --bin target/release
+	IRONPOST_ATTACK=full IRONPOST_BIN=$(CURDIR)/target/release $(CARGO) test -p ironpost-tests --test e2e -- --nocapture --test-threads=1 attack
 
 release:
 	$(CARGO) build --release --workspace --bins

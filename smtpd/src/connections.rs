@@ -5,14 +5,27 @@ use common::config::Network;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 
 /// Counts connections. An entry exists only while its client is connected.
-#[derive(Debug, Default)]
-pub struct Connections(Mutex<Counts>);
+#[derive(Debug)]
+pub struct Connections {
+    counts: Mutex<Counts>,
+    /// Are there nearly as many as there can be?
+    crowded: watch::Sender<bool>,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self { counts: Mutex::default(), crowded: watch::Sender::new(false) }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Counts {
     total: u32,
+    /// The limit at the last arrival.
+    most: u32,
     clients: HashMap<Network, u32>,
 }
 
@@ -43,7 +56,22 @@ impl Connections {
             return Err(Busy::Total);
         }
         counts.total += 1;
+        counts.most = total;
+        self.tell(&counts);
         Ok(Place { connections: self.clone(), client: None })
+    }
+
+    /// Tells when it gets crowded (nine tenths of all places are taken), and when it no longer is (eight tenths).
+    pub fn crowded(&self) -> watch::Receiver<bool> {
+        self.crowded.subscribe()
+    }
+
+    fn tell(&self, counts: &Counts) {
+        let (total, most) = (u64::from(counts.total), u64::from(counts.most));
+        self.crowded.send_if_modified(|crowded| {
+            let now = total * 10 > most * if *crowded { 8 } else { 9 };
+            std::mem::replace(crowded, now) != now
+        });
     }
 
     /// How many there are now.
@@ -52,7 +80,7 @@ impl Connections {
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,6 +117,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.connections.lock();
         counts.total = counts.total.saturating_sub(1);
+        self.connections.tell(&counts);
         counts.leave(self.client.take());
     }
 }
@@ -118,5 +147,19 @@ mod tests {
         assert_eq!(connections.lock().clients.len(), 1, "no entry for who is gone");
         let _fifth = enter(c, 3, Some(1)).unwrap();
         assert_eq!(enter(d, 3, Some(1)).unwrap_err(), Busy::Client, "one network");
+    }
+
+    #[test]
+    fn it_is_crowded_from_nine_tenths_to_eight() {
+        let connections = Arc::new(Connections::default());
+        let mut crowded = connections.crowded();
+        let mut places: Vec<Place> = (0..18).map(|_| connections.enter(20).unwrap()).collect();
+        assert!(!crowded.has_changed().unwrap());
+        places.push(connections.enter(20).unwrap());
+        assert!(crowded.has_changed().unwrap() && *crowded.borrow_and_update());
+        places.truncate(17);
+        assert!(!crowded.has_changed().unwrap());
+        places.truncate(16);
+        assert!(crowded.has_changed().unwrap() && !*crowded.borrow_and_update());
     }
 }

@@ -24,6 +24,8 @@ use tokio::time::{sleep_until, timeout};
 const OUTPUT: usize = 16 * 1024;
 /// An idle connection keeps no output buffer larger than this.
 const OUTPUT_KEPT: usize = 256;
+/// The idle time-out when it is crowded.
+const HURRY: Duration = Duration::from_secs(10);
 /// How long, and for how many octets, a client that we have left is listened to, so that it gets to read why.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_OCTETS: usize = 1 << 20;
@@ -38,6 +40,7 @@ pub struct Connection {
     rules: Arc<Rules>,
     shared: Arc<Shared>,
     stop: watch::Receiver<Stop>,
+    crowded: watch::Receiver<bool>,
 }
 
 /// How a connection goes on.
@@ -59,7 +62,10 @@ impl Connection {
     ) -> Self {
         let session = Session::new(rules.settings.clone(), client.clone(), shared.clock.now());
         let judge = Judge::new(client, local, rules.clone(), shared.clone());
-        Self { stream, judge, session, out: Vec::new(), message: None, rules, shared, stop }
+        let mut crowded = shared.connections.crowded();
+        // So that the first look sees it.
+        crowded.mark_changed();
+        Self { stream, judge, session, out: Vec::new(), message: None, rules, shared, stop, crowded }
     }
 
     /// This client is nobody to trust, whatever its address.
@@ -115,12 +121,23 @@ impl Connection {
                 self.session.expire(self.shared.clock.now());
                 self.act().await
             }
+            Ok(()) = self.crowded.changed() => {
+                self.adapt();
+                Ok(Next::Continue)
+            }
             stop = self.stop.changed() => match stop {
                 Ok(()) => Ok(Next::Continue),
                 // The server itself is gone: so is everything.
                 Err(_) => Err(io::ErrorKind::Interrupted.into()),
             }
         }
+    }
+
+    /// When there are nearly as many clients as there can be, those who do nothing make room for others.
+    fn adapt(&mut self) {
+        let usual = self.rules.settings.idle_timeout;
+        let crowded = *self.crowded.borrow_and_update() && !self.judge.trusts();
+        self.session.set_patience(if crowded { usual.min(HURRY) } else { usual });
     }
 
     async fn read(&mut self) -> io::Result<Next> {

@@ -48,6 +48,11 @@ impl Judge {
         self.facts.trusted = false;
     }
 
+    /// Is the client in `trusted_networks`?
+    pub fn trusts(&self) -> bool {
+        self.facts.trusted
+    }
+
     /// May the client come? Also when it has become another one, which has connected to `destination`.
     pub async fn connect(&mut self, client: &Client, destination: Option<IpAddr>) -> Answer {
         self.local = destination.unwrap_or(self.local);

@@ -6,6 +6,7 @@ use crate::lookup::dns::Dns;
 use crate::lookup::files::AccessTables;
 use crate::policy::Standing;
 use crate::session::Settings;
+use crate::session::limits::{Budget, Limits};
 use common::address::{Address, Domain};
 use common::config::{Config, Dnsbl, Greylist, Networks, Rate, Restrictions, Smtpd};
 use common::routing::{AddressClass, Existence, Router};
@@ -77,6 +78,12 @@ impl Rules {
                 bare_newlines_networks: config.smtpd.bare_newlines_networks.clone(),
                 trusted_networks: config.trusted_networks.clone(),
                 xclient_networks: config.smtpd.xclient_networks.clone(),
+                limits: Limits {
+                    min_data_rate: *smtpd.min_data_rate,
+                    line_length: *smtpd.line_length_limit,
+                    transactions: smtpd.transaction_limit,
+                    memory: Some(Arc::new(Budget::new(*smtpd.memory_limit))),
+                },
             }),
             greeting_delay: *greeting_delay,
             max_connections: smtpd.max_connections,

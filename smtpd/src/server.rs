@@ -56,7 +56,8 @@ pub struct Shared {
     pub greylist: Greylist,
     /// How often clients do what.
     pub rates: Rates,
-    connections: Arc<Connections>,
+    /// Who is connected.
+    pub connections: Arc<Connections>,
     ceiling: u32,
     rules: RwLock<Arc<Rules>>,
 }
@@ -159,11 +160,15 @@ async fn stopped(stop: &mut watch::Receiver<Stop>) {
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        common::error!("bug: a session ended by a panic; the others go on");
+    if let Some(text) = bug(&ended) {
+        common::error!("{text}");
     }
+}
+
+/// A panic ends its session alone: what the session held is dropped with it.
+fn bug(ended: &Result<(), tokio::task::JoinError>) -> Option<&'static str> {
+    let panicked = ended.as_ref().is_err_and(tokio::task::JoinError::is_panic);
+    panicked.then_some("bug: a session ended by a panic; the others go on")
 }
 
 /// A connection that was not there any more when we came to it is nothing to speak of; anything else is.
@@ -265,5 +270,36 @@ fn turn_away(stream: TcpStream, client: IpAddr, busy: Busy, rules: &Rules) {
     // The socket's buffer is empty, so this does not wait; a client that is gone already needs no reply.
     if let Ok(mut stream) = stream.into_std() {
         let _ = stream.write(&wire);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_its_session_alone_and_gives_its_place_back() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        runtime.block_on(async {
+            let connections = Arc::new(Connections::default());
+            let (go_on, waits) = tokio::sync::oneshot::channel::<()>();
+            let mut sessions = JoinSet::new();
+            let place = connections.enter(10).unwrap();
+            sessions.spawn(async move {
+                let _place = place;
+                waits.await.unwrap();
+            });
+            let place = connections.enter(10).unwrap();
+            sessions.spawn(async move {
+                let _place = place;
+                panic!("as a test");
+            });
+            let ended = sessions.join_next().await.unwrap();
+            assert_eq!(bug(&ended), Some("bug: a session ended by a panic; the others go on"));
+            assert_eq!(connections.total(), 1);
+            go_on.send(()).unwrap();
+            assert_eq!(bug(&sessions.join_next().await.unwrap()), None);
+            assert_eq!(connections.total(), 0);
+        });
     }
 }

@@ -49,6 +49,7 @@ impl Server {
             bare_newlines_networks: Networks::default(),
             trusted_networks: Networks::default(),
             xclient_networks: Networks::default(),
+            limits: Default::default(),
         };
         let client = session::Client::new([127, 0, 0, 1].into());
         let session = Session::new(Arc::new(settings), client, NOW);

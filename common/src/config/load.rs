@@ -112,6 +112,13 @@ impl Config {
     fn smtpd_problem(&self) -> Option<(&'static [&'static str], String)> {
         use super::restrictions::{Check, Plain};
         let Smtpd { restrictions, dnsbl, greylist, .. } = &self.smtpd;
+        if (1..64 << 10).contains(&self.smtpd.line_length_limit.0) {
+            let text = "line_length_limit must be \"64K\" at least, or \"0\" for no limit";
+            return Some((&["smtpd", "line_length_limit"], text.into()));
+        }
+        if self.smtpd.memory_limit.0 < 1 << 20 {
+            return Some((&["smtpd", "memory_limit"], "memory_limit must be \"1M\" at least".into()));
+        }
         if dnsbl.threshold < 1 {
             return Some((&["smtpd", "dnsbl", "threshold"], "threshold must be 1 at least".into()));
         }

@@ -82,6 +82,14 @@ pub struct Smtpd {
     pub greeting_delay: TimeSpan,
     /// Clients that may speak for others with XCLIENT.
     pub xclient_networks: Networks,
+    /// Content comes with so many octets a second on the whole, beside idle_timeout; "0": any.
+    pub min_data_rate: ByteSize,
+    /// Longest line of content, 64K at least; "0" for no limit.
+    pub line_length_limit: ByteSize,
+    /// Most messages in one session, then 421; 0 for no limit.
+    pub transaction_limit: u32,
+    /// Memory for recipients and content of all sessions together; beyond it 452.
+    pub memory_limit: ByteSize,
     /// Proxies that are believed, on listeners with proxy_protocol, when they say who the client is.
     pub proxy_networks: Networks,
     /// Look up the names of clients (PTR, confirmed by A or AAAA): for the log, Received and restrictions.
@@ -342,6 +350,10 @@ impl Default for Smtpd {
             bare_newlines_networks: Networks::default(),
             greeting_delay: TimeSpan::from_secs(0),
             xclient_networks: Networks::default(),
+            min_data_rate: ByteSize(500),
+            line_length_limit: ByteSize(1 << 20),
+            transaction_limit: 10_000,
+            memory_limit: ByteSize(256 << 20),
             proxy_networks: Networks::this_machine(),
             resolve_clients: true,
             nameservers: Vec::new(),

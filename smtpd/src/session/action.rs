@@ -1,6 +1,7 @@
 //! What goes in and out of the session: settings, the client, actions to carry out, questions and their
 //! answers.
 
+use super::limits::Limits;
 use super::reply::Reply;
 use common::address::{Address, Domain, ReversePath};
 use common::config::{BareNewlines, Networks, Smtpd};
@@ -33,6 +34,8 @@ pub struct Settings {
     pub trusted_networks: Networks,
     /// Clients that may speak for others with XCLIENT.
     pub xclient_networks: Networks,
+    /// What guards this machine.
+    pub limits: Limits,
 }
 
 impl Settings {
@@ -49,6 +52,7 @@ impl Settings {
             bare_newlines_networks: defaults.bare_newlines_networks,
             trusted_networks: Networks::default(),
             xclient_networks: defaults.xclient_networks,
+            limits: Limits::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::action::{Action, Answer, Hello, MessageStart, Question};
 use super::command::{self, Command};
 use super::data::Decoder;
 use super::header::HeaderScan;
+use super::limits::Lease;
 use super::offer;
 use super::reply::{self, Reply};
 use super::transaction::{Content, Framing, OVERSHOOT_LIMIT, Transaction};
@@ -216,7 +217,14 @@ impl Session {
             self.log_reject("MAIL", &reply::TOO_LARGE, Some(sender.to_string()), None);
             return Err(reply::TOO_LARGE);
         }
-        let transaction = Transaction::new(sender.clone(), body, dsn);
+        let limits = &self.settings.limits;
+        if limits.transactions > 0 && self.transactions >= limits.transactions {
+            self.log_end("too many messages");
+            let text = "Error: too many messages in one session";
+            self.close(reply::closing((7, 0), &self.settings.hostname, text));
+            return Ok(Done::Silent);
+        }
+        let transaction = Transaction::new(sender.clone(), body, dsn, Lease::new(limits.memory.clone()));
         self.ask(Asked::Sender(Box::new(transaction)), Question::Sender { sender, size });
         Ok(Done::Silent)
     }
@@ -283,7 +291,7 @@ impl Session {
         transaction: Transaction,
         framing: Framing,
     ) -> (Box<Content>, Box<MessageStart>) {
-        let Transaction { sender, body, dsn, recipients, .. } = transaction;
+        let Transaction { sender, body, dsn, recipients, lease, .. } = transaction;
         let hello = self.hello.clone().unwrap_or_else(|| {
             // MAIL is refused before HELO, so there is one.
             Arc::new(Hello { name: String::new(), extended: false })
@@ -297,6 +305,10 @@ impl Session {
             unwanted: None,
             logged: false,
             since_progress: 0,
+            begun: None,
+            line: 0,
+            lease,
+            held: 0,
         };
         (Box::new(content), Box::new(MessageStart { sender, body, dsn, recipients, hello }))
     }
@@ -328,6 +340,7 @@ impl Session {
                 self.refuse_by_class(reply);
             }
             Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) => {
+                self.transactions = self.transactions.saturating_add(1);
                 self.phase = Phase::Open(transaction);
                 self.accept(reply::SENDER_OK);
             }
@@ -343,10 +356,12 @@ impl Session {
         match answer {
             Answer::Refused(reply) => {
                 transaction.refused = transaction.refused.saturating_add(1);
+                let endless = transaction.refused > OVERSHOOT_LIMIT;
                 let (from, to) = (transaction.sender.to_string(), recipient.address.to_string());
                 self.phase = Phase::Open(transaction);
                 self.log_reject("RCPT", &reply, Some(from), Some(to));
-                self.refuse_by_class(reply);
+                // Nobody's list is so long, and all of it for another time.
+                if endless { self.refuse(reply) } else { self.refuse_by_class(reply) }
             }
             Answer::YesAs(meant) => {
                 self.recipient_taken(transaction, Recipient { dsn: recipient.dsn, ..meant });
@@ -356,9 +371,14 @@ impl Session {
     }
 
     fn recipient_taken(&mut self, mut transaction: Box<Transaction>, recipient: Recipient) {
-        transaction.add(recipient);
+        let taken = transaction.add(recipient);
         self.phase = Phase::Open(transaction);
-        self.accept(reply::RECIPIENT_OK);
+        if taken {
+            self.accept(reply::RECIPIENT_OK);
+        } else {
+            self.warn(format!("memory_limit is reached: a recipient from {} has to wait", self.client));
+            self.say(reply::NO_MEMORY);
+        }
     }
 
     /// The last command went well.

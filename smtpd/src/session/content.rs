@@ -2,11 +2,13 @@
 //! 5321 4.1.1.4, RFC 3030 2).
 
 use super::action::{Action, Answer, Question};
+use super::limits::HELD;
 use super::reply;
 use super::transaction::{Content, Framing, HEADER_LIMIT, HOP_LIMIT, Unwanted};
 use super::{After, Asked, Phase, Session, Taken};
 use common::config::BareNewlines;
 use common::time::Timestamp;
+use memchr::memchr;
 
 /// The idle time-out is for so many octets of content.
 pub(super) const PROGRESS: u64 = 1024;
@@ -26,10 +28,19 @@ impl Session {
             content.since_progress = 0;
             self.progress(now);
         }
+        let begun = *content.begun.get_or_insert(now);
+        if let Some(time) = self.settings.limits.time_for(content.length, self.patience) {
+            self.deadline = self.deadline.map(|deadline| deadline.min(begun.after(time)));
+        }
         content.length = content.length.saturating_add(piece.content.len().try_into().unwrap_or(0));
         if content.unwanted.is_none() {
             content.header.see(piece.content);
+            let too_long = self.is_line_too_long(&mut content, piece.content);
             self.judge(&mut content);
+            if content.unwanted.is_none() && (too_long || !hold(&mut content)) {
+                content.unwanted = Some(if too_long { Unwanted::LineTooLong } else { Unwanted::NoMemory });
+                self.actions.push_back(Action::Discard);
+            }
         }
         let wanted = content.unwanted.is_none();
         if piece.ended {
@@ -52,6 +63,25 @@ impl Session {
         if content.unwanted.is_some() {
             self.actions.push_back(Action::Discard);
         }
+    }
+
+    /// Counts the octets of lines.
+    fn is_line_too_long(&self, content: &mut Content, piece: &[u8]) -> bool {
+        let limit = self.settings.limits.line_length;
+        if limit == 0 {
+            return false;
+        }
+        let octets = |part: &[u8]| u64::try_from(part.len()).unwrap_or(u64::MAX);
+        let mut longest = 0;
+        let mut rest = piece;
+        while let Some(end) = memchr(b'\n', rest) {
+            let (line, after) = rest.split_at_checked(end + 1).unwrap_or((rest, b""));
+            longest = longest.max(content.line.saturating_add(octets(line)));
+            content.line = 0;
+            rest = after;
+        }
+        content.line = content.line.saturating_add(octets(rest));
+        longest.max(content.line) > limit
     }
 
     /// Ends a session that would go on with unwanted content for too long.
@@ -132,4 +162,17 @@ impl Session {
         let recipient = content.recipient.as_ref().map(ToString::to_string);
         self.log_reject("END-OF-MESSAGE", reply, Some(content.sender.to_string()), recipient);
     }
+}
+
+/// Takes memory for what is held of the content, as it comes. `false`: there is none.
+fn hold(content: &mut Content) -> bool {
+    let more = content.length.min(HELD).saturating_sub(content.held);
+    if more == 0 {
+        return true;
+    }
+    let taken = content.lease.grow(more);
+    if taken {
+        content.held = content.held.saturating_add(more);
+    }
+    taken
 }

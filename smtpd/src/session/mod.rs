@@ -21,6 +21,7 @@ mod commands;
 mod content;
 pub mod data;
 pub mod header;
+pub mod limits;
 pub mod line;
 pub mod offer;
 pub mod reply;
@@ -38,6 +39,7 @@ use reply::Reply;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tally::Tally;
 use transaction::{Content, Transaction};
 use verbs::Stage;
@@ -58,6 +60,12 @@ pub struct Session {
     destination: Option<IpAddr>,
     token: u32,
     deadline: Option<Timestamp>,
+    /// For a command line, and for each KiB of content.
+    patience: Duration,
+    /// Transactions so far.
+    transactions: u32,
+    /// Octets of a line that does not end.
+    endless: u64,
 }
 
 /// What the session is in the middle of.
@@ -140,6 +148,7 @@ impl Session {
     /// A new connection; [`Question::Connect`] is its first action that waits for an answer. Clock values here and below only need to agree
     /// with each other, and should not jump when the wall clock is set.
     pub fn new(settings: Arc<Settings>, client: Client, now: Timestamp) -> Self {
+        let patience = settings.idle_timeout;
         let mut session = Self {
             settings,
             client,
@@ -153,6 +162,9 @@ impl Session {
             destination: None,
             token: 0,
             deadline: None,
+            patience,
+            transactions: 0,
+            endless: 0,
         };
         session.xclient = session.settings.xclient_networks.contains(session.client.ip);
         session.info(format!("connect from {}", session.client));
@@ -195,6 +207,17 @@ impl Session {
             self.log_end("timeout");
             self.close(reply::closing((4, 2), &self.settings.hostname, "Error: timeout exceeded"));
         }
+    }
+
+    /// From now on the client has so long for a command line, and for each KiB of content: less than usual
+    /// when there are too many clients.
+    pub fn set_patience(&mut self, patience: Duration) {
+        let before = std::mem::replace(&mut self.patience, patience);
+        // Exact, since the deadline is so much later than what it counts from.
+        self.deadline = self.deadline.map(|deadline| {
+            let since = deadline.0.saturating_sub(Timestamp(0).after(before).0);
+            Timestamp(since).after(patience)
+        });
     }
 
     /// The connection is gone.
@@ -283,18 +306,27 @@ impl Session {
             self.progress(now);
         }
         match line {
-            Line::Partial => {}
+            Line::Partial => {
+                self.endless = self.endless.saturating_add(used.try_into().unwrap_or(u64::MAX));
+                if self.endless > content::DISCARD_AT_LEAST {
+                    self.log_end("too long a line");
+                    self.close(reply::closing((5, 2), &self.settings.hostname, "Error: line too long"));
+                }
+            }
             Line::Whole(line) => {
+                self.endless = 0;
                 self.command(line, input.get(used..).unwrap_or_default());
                 reader.release();
             }
             Line::TooLong => {
+                self.endless = 0;
                 self.after = After::Unknown;
                 self.tally.came(None);
                 self.refuse(reply::LINE_TOO_LONG);
                 self.check_patience();
             }
             Line::BareLf => {
+                self.endless = 0;
                 self.after = After::Unknown;
                 self.tally.came(None);
                 self.warn(format!("bare <LF> in a command line from {}", self.client));
@@ -315,7 +347,7 @@ impl Session {
     }
 
     fn progress(&mut self, now: Timestamp) {
-        self.deadline = Some(now.after(self.settings.idle_timeout));
+        self.deadline = Some(now.after(self.patience));
     }
 
     fn ask(&mut self, asked: Asked, question: Question) {

@@ -145,6 +145,10 @@ pub const WRITE_ERROR: Reply = Reply::fixed(451, (4, 3, 0), "Error: queue file w
 pub const TOO_MANY_RECIPIENTS: Reply = Reply::fixed(452, (4, 5, 3), "Error: too many recipients");
 /// A header over its limit.
 pub const HEADER_TOO_LARGE: Reply = Reply::fixed(552, (5, 3, 4), "Error: header too large");
+/// A line of content over its limit.
+pub const TEXT_LINE_TOO_LONG: Reply = Reply::fixed(554, (5, 6, 0), "Error: line too long");
+/// All sessions together hold as much as they may.
+pub const NO_MEMORY: Reply = Reply::fixed(452, (4, 3, 1), "Insufficient system resources, try again later");
 /// XCLIENT from a client that may not.
 pub const NOT_AUTHORIZED: Reply = Reply::fixed(550, (5, 7, 0), "Error: insufficient authorization");
 /// XCLIENT within a transaction.

@@ -4,9 +4,11 @@
 use super::chunk::Chunks;
 use super::data::{Decoder, Piece};
 use super::header::HeaderScan;
+use super::limits::Lease;
 use super::reply::{self, Reply};
 use common::address::{Address, ReversePath};
 use common::dsn::MessageDsn;
+use common::time::Timestamp;
 use spool::envelope::{Body, Recipient};
 use std::collections::HashSet;
 
@@ -34,22 +36,43 @@ pub struct Transaction {
     pub refused: u32,
     /// Recipients beyond the limit so far.
     pub overshoot: u32,
+    /// Its part of the memory that is shared.
+    pub lease: Lease,
     known: HashSet<Address>,
 }
 
 impl Transaction {
     /// After MAIL.
-    pub fn new(sender: ReversePath, body: Body, dsn: MessageDsn) -> Self {
-        Self { sender, body, dsn, recipients: Vec::new(), refused: 0, overshoot: 0, known: HashSet::new() }
+    pub fn new(sender: ReversePath, body: Body, dsn: MessageDsn, lease: Lease) -> Self {
+        let (recipients, known) = (Vec::new(), HashSet::new());
+        Self { sender, body, dsn, recipients, refused: 0, overshoot: 0, lease, known }
     }
 
-    /// Adds a recipient, unless it is there already.
-    pub fn add(&mut self, recipient: Recipient) {
-        if self.known.insert(recipient.address.clone()) {
-            self.recipients.push(recipient);
+    /// Adds a recipient, unless it is there already. `false`: there is no memory for it.
+    #[must_use]
+    pub fn add(&mut self, recipient: Recipient) -> bool {
+        if self.known.contains(&recipient.address) {
+            return true;
         }
+        if !self.lease.grow(cost(&recipient)) {
+            return false;
+        }
+        self.known.insert(recipient.address.clone());
+        self.recipients.push(recipient);
+        true
     }
 }
+
+/// What a recipient takes, in octets: the address twice, what it was called, and what holds it.
+fn cost(recipient: &Recipient) -> u64 {
+    let length = |address: &Address| address.local_part().as_str().len() + address.domain().as_str().len();
+    let texts = 2 * length(&recipient.address) + recipient.original.as_ref().map_or(0, length);
+    let original = recipient.dsn.original.as_ref().map_or(0, |original| original.to_xtext().len());
+    u64::try_from(texts + original).unwrap_or(u64::MAX).saturating_add(HOLDER)
+}
+
+/// Entries of list and set, with their share of unused places.
+const HOLDER: u64 = 512;
 
 /// Why content is no longer wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +83,10 @@ pub enum Unwanted {
     TooManyHops,
     /// More than [`HEADER_LIMIT`] octets of header.
     HeaderTooLarge,
+    /// A line over its limit.
+    LineTooLong,
+    /// All sessions together hold too much.
+    NoMemory,
     /// A bare `LF` or `CR`.
     Bare(&'static str),
     /// Refused before its first chunk.
@@ -73,6 +100,8 @@ impl Unwanted {
             Self::TooLarge => reply::TOO_LARGE,
             Self::TooManyHops => reply::TOO_MANY_HOPS,
             Self::HeaderTooLarge => reply::HEADER_TOO_LARGE,
+            Self::LineTooLong => reply::TEXT_LINE_TOO_LONG,
+            Self::NoMemory => reply::NO_MEMORY,
             Self::Bare(what) => reply::bare_newline(hostname, what),
             Self::Refused(reply) => reply.clone(),
         }
@@ -125,4 +154,12 @@ pub struct Content {
     pub logged: bool,
     /// Octets received since the deadline was last moved.
     pub since_progress: u64,
+    /// When its first octet came.
+    pub begun: Option<Timestamp>,
+    /// Octets of the line so far.
+    pub line: u64,
+    /// Its part of the memory that is shared, and how much of that is for content.
+    pub lease: Lease,
+    /// As above.
+    pub held: u64,
 }

@@ -177,3 +177,143 @@ fn recipients_far_beyond_the_limit_become_errors() {
 fn an_idle_core_is_small() {
     assert!(size_of::<Session>() <= 512, "{}", size_of::<Session>());
 }
+
+#[test]
+fn content_has_to_come_at_a_rate() {
+    let mut host = Host::default();
+    host.settings.message_size_limit = 0;
+    host.settings.limits.min_data_rate = 100;
+    let mut player = in_content(host);
+    // 10 KiB in 100 seconds would do for the idle time-out for ever: 300 s + 1 s for each 100 octets are the limit.
+    let mut seconds = 0;
+    while !player.closed {
+        player.send(&[b'x'; 1024]);
+        player.pass(12 * SECOND);
+        seconds += 12;
+        assert!(seconds < 4000, "a slow client is never cut off");
+    }
+    assert!((1900..2300).contains(&seconds), "{seconds}");
+    // At the rate it goes on.
+    let mut host = Host::default();
+    host.settings.message_size_limit = 0;
+    host.settings.limits.min_data_rate = 100;
+    let mut player = in_content(host);
+    for _ in 0..1000 {
+        player.send(&[b'x'; 1024]);
+        player.pass(10 * SECOND);
+    }
+    assert!(!player.closed);
+}
+
+#[test]
+fn a_line_of_content_has_an_end() {
+    for (line, refused) in [(99_998, false), (99_999, true), (500_000, true)] {
+        let mut host = Host::default();
+        host.settings.message_size_limit = 0;
+        host.settings.limits.line_length = 100_000;
+        let mut player = in_content(host);
+        for part in vec![b'x'; line].chunks(30_000) {
+            player.send(part);
+        }
+        player.send(b"\r\nshort\r\n.\r\n");
+        let expected = if refused {
+            "554 5.6.0 Error: line too long"
+        } else {
+            "250 2.0.0 Ok: queued as 0000000000000001"
+        };
+        assert_eq!(player.replies(), [expected], "{line}");
+    }
+}
+
+#[test]
+fn a_session_has_so_many_messages() {
+    let mut host = Host::default();
+    host.settings.limits.transactions = 2;
+    let mut player = Player::new(host);
+    player.send(b"EHLO a\r\n");
+    player.send(b"MAIL FROM:<a@b>\r\nRSET\r\nMAIL FROM:<a@b>\r\nRSET\r\n");
+    player.replies();
+    player.send(b"MAIL FROM:<a@b>\r\n");
+    assert_eq!(player.replies(), ["421 4.7.0 mail.example Error: too many messages in one session"]);
+    assert!(player.closed);
+}
+
+#[test]
+fn what_all_sessions_hold_is_bounded_and_given_back() {
+    let budget = std::sync::Arc::new(smtpd::session::limits::Budget::new(100_000));
+    let mut host = Host::default();
+    host.settings.recipient_limit = 10_000;
+    host.settings.message_size_limit = 0;
+    host.settings.limits.memory = Some(budget.clone());
+    let mut players: Vec<Player> = (0..10).map(|_| Player::new(host.clone())).collect();
+    let mut refused = 0;
+    for player in &mut players {
+        player.send(b"EHLO a\r\n");
+        player.send(b"MAIL FROM:<a@b>\r\n");
+        player.replies();
+        for i in 0..100 {
+            player.send(format!("RCPT TO:<user{i}@example>\r\n").as_bytes());
+        }
+        refused += player.replies().iter().filter(|reply| reply.starts_with("452 4.3.1 ")).count();
+    }
+    assert!((500..950).contains(&refused), "{refused}");
+    assert!(budget.used() <= 100_000 && budget.used() > 90_000);
+    // Content finds no room either, and says so at its end.
+    players[0].send(b"DATA\r\n");
+    players[0].send(&[b'x'; 50_000]);
+    players[0].send(b"\r\n.\r\n");
+    assert_eq!(players[0].replies()[1], "452 4.3.1 Insufficient system resources, try again later");
+    for player in &mut players {
+        player.send(b"RSET\r\n");
+    }
+    assert_eq!(budget.used(), 0);
+    let mut player = in_content(host);
+    player.send(&vec![b'x'; 1_000_000]);
+    assert!(budget.used() > 0);
+    player.session.lost();
+    player.act();
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn recipients_refused_for_now_are_not_asked_for_for_ever() {
+    let mut player = Player::new(Host::default());
+    player.send(b"EHLO a\r\n");
+    player.send(b"MAIL FROM:<a@b>\r\n");
+    for _ in 0..1030 {
+        player.send(b"RCPT TO:<unsure@example>\r\n");
+        if player.closed {
+            break;
+        }
+    }
+    assert!(player.closed);
+}
+
+#[test]
+fn less_patience_counts_from_the_last_command() {
+    let mut player = Player::new(Host::default());
+    player.pass(5 * SECOND);
+    player.session.set_patience(10 * SECOND);
+    player.pass(4 * SECOND);
+    assert!(!player.closed);
+    player.send(b"NOOP\r\n");
+    player.pass(9 * SECOND);
+    assert!(!player.closed);
+    player.session.set_patience(300 * SECOND);
+    player.pass(200 * SECOND);
+    assert!(!player.closed);
+    player.session.set_patience(10 * SECOND);
+    player.session.expire(player.now);
+    assert!(player.session.is_closed(), "time is up already");
+}
+
+#[test]
+fn a_command_line_without_end_is_not_read_for_ever() {
+    let mut player = Player::new(Host::default());
+    player.replies();
+    for _ in 0..65 {
+        player.send(&vec![b'x'; 1 << 20]);
+    }
+    assert!(player.closed);
+    assert_eq!(player.replies(), ["421 4.5.2 mail.example Error: line too long"]);
+}

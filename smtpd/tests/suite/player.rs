@@ -45,6 +45,7 @@ impl Default for Host {
             bare_newlines_networks: Networks::default(),
             trusted_networks: Networks::default(),
             xclient_networks: Networks::default(),
+            limits: Default::default(),
         };
         Self { settings, trusted: false, early: false, free: u64::MAX, commit: Commit::Works, refuses: "" }
     }

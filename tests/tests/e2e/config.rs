@@ -103,6 +103,40 @@ fn default_configuration_is_valid_as_input() {
     assert_eq!(again.text(), defaults.text());
 }
 
+/// Every example of doc/restrictions.md, as an admin would paste it, with the tables that it shows; and every restriction has one.
+#[test]
+fn examples_of_restrictions_can_be_pasted() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../doc/restrictions.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let blocks = |kind: &str| {
+        let blocks = page.split("\n```").skip(1).step_by(2).filter_map(|block| block.strip_prefix(kind));
+        blocks.map(|block| block.strip_prefix('\n').unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let mut setup = Setup::new();
+    for table in blocks("text") {
+        let name = table.strip_prefix("# ").unwrap().split([':', '\n']).next().unwrap().to_owned();
+        setup = setup.file(&name, &table);
+    }
+    let examples = blocks("toml");
+    assert!(examples.len() >= 12 && blocks("text").len() >= 4);
+    for example in &examples {
+        let path = setup.path().join("pasted.toml");
+        std::fs::write(&path, format!("{}{example}", setup.toml().replace("[smtpd]\n", ""))).unwrap();
+        let output = ironpost(&["check"], &path);
+        assert_eq!(output.code, 0, "{example}\n{}{}", output.text(), output.err);
+    }
+    let names = ironpost(&["check"], &{
+        let path = setup.path().join("wrong.toml");
+        std::fs::write(&path, "[smtpd.restrictions]\nrcpt = [\"nonsense\"]\n").unwrap();
+        path
+    });
+    let (_, names) = names.err.lines().next().unwrap().split_once("there are ").unwrap();
+    assert!(names.split(", ").count() > 20);
+    for name in names.split(", ") {
+        assert!(examples.iter().any(|example| example.contains(name)), "no example of {name}");
+    }
+}
+
 #[test]
 fn check_accepts_a_good_configuration() {
     let ironpost_setup = Setup::new().stopped();

@@ -4,6 +4,7 @@
 //! and does nothing when it is not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod attack;
 mod chaos;
 mod config;
 mod content;
