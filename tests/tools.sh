@@ -65,6 +65,8 @@ need() { # need PROGRAM PACKAGE
 PATH="$PATH:/usr/sbin:/sbin"
 need swaks swaks
 need curl curl
+need openssl openssl
+perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl" # TLS in swaks
 need dnsmasq dnsmasq-base
 need strace strace
 need openssl openssl

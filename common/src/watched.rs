@@ -64,6 +64,16 @@ impl<T: 'static> Watched<T> {
         state.value.clone()
     }
 
+    /// Reads it now, changed or not, and settled or not. Errors: what it said before stays in force.
+    pub fn refresh(&self) -> Result<(), TableError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = stamp(&self.path);
+        state.value = Arc::new((self.read)(&self.path)?);
+        state.stamp = now;
+        state.failed = None;
+        Ok(())
+    }
+
     fn look(&self, state: &mut State<T>) {
         let now = stamp(&self.path);
         let settled = state.changing == Some(now) || is_old(now);

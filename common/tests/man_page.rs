@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Keys that are absent by default, so that all of them are seen.
-const OPTIONAL: &str = "[smtpd]\nuser = \"a\"\n[queued]\nuser = \"b\"\nnotification_templates = \"f\"\n[deliverd]\nuser = \"c\"\n\
-                        relay_host = \"[d]:1\"\ntransport = \"e\"\nrelay_credentials = \"i\"\ntls_policy = \"g\"\nca_file = \"h\"\n";
+const OPTIONAL: &str = "[smtpd]\nuser = \"a\"\n[smtpd.tls]\ncertificate = \"i\"\nprivate_key = \"j\"\n[queued]\nuser = \"b\"\nnotification_templates = \"f\"\n[deliverd]\nuser = \"c\"\n\
+                        relay_host = \"[d]:1\"\ntransport = \"e\"\nrelay_credentials = \"k\"\ntls_policy = \"g\"\nca_file = \"h\"\n";
 /// Keys whose default depends on the machine, or is nothing.
-const WITHOUT_DEFAULT: [&str; 11] = [
+const WITHOUT_DEFAULT: [&str; 13] = [
+    "certificate",
+    "private_key",
     "hostname",
     "mail_name",
     "local_domains",

@@ -12,6 +12,7 @@ use crate::model::{Commands, end_of_data};
 use common::address::{Address, ReversePath};
 use common::config::{BareNewlines, Networks};
 use common::time::Timestamp;
+use common::tls::Parameters;
 use smtpd::session::reply::{NO_SPACE, Reply, WRITE_ERROR};
 use smtpd::session::verbs::Stage;
 use smtpd::session::{Action, Answer, Client, MessageStart, Question, Session, Settings, Token};
@@ -89,7 +90,7 @@ pub struct Play {
 
 impl Play {
     /// `settings`: bits for a small size limit (1), normalizing (2), few recipients (4), a trusted client (8), one that may
-    /// speak for others (16). `step`: 0: packets come whole, 1:
+    /// speak for others (16), STARTTLS (32). `step`: 0: packets come whole, 1:
     /// octet by octet, others: in pieces of up to so many octets.
     pub fn new(settings: u8, step: u8) -> Self {
         let limit = if settings & 1 == 0 { 0 } else { 500 };
@@ -128,6 +129,9 @@ impl Play {
             lose: false,
             next_id: 0,
         };
+        if settings & 32 != 0 {
+            play.session.offer_starttls();
+        }
         play.act();
         assert_eq!(std::mem::take(&mut play.codes), [220]);
         play
@@ -359,6 +363,18 @@ impl Play {
         if std::mem::take(&mut self.lose) {
             self.lost = true;
             self.session.lost();
+        }
+        if question == Question::Handshake && !self.lost {
+            self.content = None;
+            self.commands = Commands::default();
+            let parameters = Parameters {
+                version: "TLSv1.3",
+                cipher: "TLS_AES_256_GCM_SHA384".into(),
+                bits: 256,
+                group: None,
+                resumed: false,
+            };
+            return self.session.secured(parameters, self.now);
         }
         let answer = self.answer(question);
         self.session.answer(token, answer, self.now);

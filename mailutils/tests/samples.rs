@@ -65,6 +65,8 @@ fn the_examples_in_the_sample_are_valid() {
 fn every_key_is_in_the_sample_and_explained() {
     let mut all = parse("");
     all.smtpd.user = Some("x".into());
+    all.smtpd.tls.certificate = Some("x".into());
+    all.smtpd.tls.private_key = Some("x".into());
     all.queued.user = Some("x".into());
     all.queued.notification_templates = Some("x".into());
     all.deliverd.user = Some("x".into());

@@ -5,6 +5,7 @@ use crate::listen;
 use crate::message::{Store, WRITERS};
 use crate::rules::Rules;
 use crate::server::{self, Shared, Stop};
+use crate::tls::{Certificates, Door};
 use common::config::{CommitBy, Config};
 use common::identity::{self, Identities};
 use common::signals::{self, Signal};
@@ -25,6 +26,8 @@ const BLOCKING_THREADS: usize = WRITERS + 16;
 const OTHER_FILES: u64 = 256;
 /// What greylisting has learnt is written down so often.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// So often it is looked whether the certificate's files have changed.
+const LOOK: Duration = Duration::from_secs(2);
 /// Threads need little.
 const STACK: usize = 512 * 1024;
 
@@ -64,21 +67,26 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     // Still as root: afterwards the folder can be added to, but not opened.
     let mode = layout::incoming_mode(identity::is_root());
     let spooler = Spooler::open(&spool.directory(Queue::Incoming), mode).map_err(io)?;
+    let certificates = Certificates::open(config, &spool).map_err(Failure::configuration)?.map(Arc::new);
     let ceiling = raise_file_limit(config.smtpd.max_connections);
     identity::drop_to(&ids.smtpd, &[]).map_err(|error| Failure { code: 77, text: error.to_string() })?;
     common::sandbox::confine_to_adding().map_err(Failure::configuration)?;
     common::log::write_from_thread().map_err(io)?;
 
     let rules = Rules::load(config).map_err(Failure::configuration)?;
+    let doors = config.smtpd.listen.iter().map(|one| Door::new(one.tls, certificates.as_ref()));
+    let doors = doors.collect::<Result<Vec<_>, _>>().map_err(Failure::configuration)?;
     let log = match config.smtpd.commit {
         CommitBy::Log => Some(committer(&spool).map_err(io)?),
         CommitBy::File => None,
     };
-    let shared = Arc::new(Shared::new(rules, Store::new(spooler, &spool, log), ceiling));
+    let store = Store::new(spooler, &spool, log);
+    let shared = Arc::new(Shared::new(rules, store, ceiling).with_doors(doors));
     let greylist = spool.greylist();
     load_greylist(&shared, &greylist);
     let (stop, _) = watch::channel(Stop::No);
-    signals::spawn(on_signal(path.to_owned(), config.clone(), shared.clone(), stop.clone())).map_err(io)?;
+    let reloaded = (shared.clone(), certificates.clone());
+    signals::spawn(on_signal(path.to_owned(), config.clone(), reloaded, stop.clone())).map_err(io)?;
     listen::announce(&listeners, &config.smtpd.listen);
     let runtime = runtime().map_err(io)?;
     let served = runtime.block_on(async {
@@ -88,6 +96,9 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
         });
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
         common::notify::ready();
+        if let Some(certificates) = certificates {
+            tokio::spawn(watch_files(certificates));
+        }
         tokio::spawn(save_greylist(shared.clone(), greylist.clone()));
         server::serve(listeners, shared.clone(), stop).await;
         Ok(())
@@ -139,10 +150,19 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
+/// A renewed certificate is there for the first handshake that needs it.
+async fn watch_files(certificates: Arc<Certificates>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let certificates = certificates.clone();
+        let _ = tokio::task::spawn_blocking(move || certificates.look()).await;
+    }
+}
+
 fn on_signal(
     path: PathBuf,
     started_with: Config,
-    shared: Arc<Shared>,
+    (shared, certificates): (Arc<Shared>, Option<Arc<Certificates>>),
     stop: watch::Sender<Stop>,
 ) -> impl FnMut(Signal) + Send {
     move |signal| match signal {
@@ -150,7 +170,10 @@ fn on_signal(
             common::notify::stopping();
             stop.send_if_modified(|now| *now == Stop::No && std::mem::replace(now, Stop::Finish) == Stop::No);
         }
-        Signal::Reload => reload(&path, &started_with, &shared),
+        Signal::Reload => {
+            reload(&path, &started_with, &shared);
+            certificates.iter().for_each(|certificates| certificates.refresh());
+        }
     }
 }
 
@@ -171,6 +194,7 @@ fn reload(path: &Path, started_with: &Config, shared: &Shared) {
     };
     for (what, same) in [
         ("smtpd.listen", config.smtpd.listen == started_with.smtpd.listen),
+        ("smtpd.tls", config.smtpd.tls == started_with.smtpd.tls),
         ("smtpd.user", config.smtpd.user == started_with.smtpd.user),
         ("smtpd.commit", config.smtpd.commit == started_with.smtpd.commit),
         ("spool_directory", config.spool_directory == started_with.spool_directory),

@@ -9,6 +9,9 @@ use crate::message::Incoming;
 use crate::rules::Rules;
 use crate::server::{Shared, Stop};
 use crate::session::{Action, Answer, Client, Question, Session, Severity, reply};
+use crate::tls::Door;
+use crate::wire::Wire;
+use common::text::printable;
 use nix::sys::socket::MsgFlags;
 use std::io;
 use std::net::IpAddr;
@@ -26,13 +29,16 @@ const OUTPUT: usize = 16 * 1024;
 const OUTPUT_KEPT: usize = 256;
 /// The idle time-out when it is crowded.
 const HURRY: Duration = Duration::from_secs(10);
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(60);
 /// How long, and for how many octets, a client that we have left is listened to, so that it gets to read why.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_OCTETS: usize = 1 << 20;
 
 /// One connection.
 pub struct Connection {
-    stream: TcpStream,
+    wire: Wire,
+    door: Door,
     judge: Judge,
     session: Session,
     out: Vec<u8>,
@@ -53,19 +59,23 @@ enum Next {
 impl Connection {
     /// A new connection of a client that has connected to `local`. `stop` tells when the server goes down.
     pub fn new(
-        stream: TcpStream,
+        (stream, door): (TcpStream, Door),
         client: Client,
         local: IpAddr,
         rules: Arc<Rules>,
         shared: Arc<Shared>,
         stop: watch::Receiver<Stop>,
     ) -> Self {
-        let session = Session::new(rules.settings.clone(), client.clone(), shared.clock.now());
+        let mut session = Session::new(rules.settings.clone(), client.clone(), shared.clock.now());
+        if let Door::StartTls(_) = door {
+            session.offer_starttls();
+        }
         let judge = Judge::new(client, local, rules.clone(), shared.clone());
         let mut crowded = shared.connections.crowded();
         // So that the first look sees it.
         crowded.mark_changed();
-        Self { stream, judge, session, out: Vec::new(), message: None, rules, shared, stop, crowded }
+        let wire = Wire::Plain(stream);
+        Self { wire, door, judge, session, out: Vec::new(), message: None, rules, shared, stop, crowded }
     }
 
     /// This client is nobody to trust, whatever its address.
@@ -96,6 +106,9 @@ impl Connection {
     }
 
     async fn converse(&mut self) -> io::Result<Next> {
+        if let Door::Implicit(_) = self.door {
+            self.handshake().await?;
+        }
         let mut next = self.act().await?;
         while next == Next::Continue {
             self.flush().await?;
@@ -113,7 +126,7 @@ impl Connection {
     async fn wait(&mut self) -> io::Result<Next> {
         let deadline = self.shared.clock.instant(self.session.deadline());
         tokio::select! {
-            readable = self.stream.readable() => {
+            readable = self.wire.readable() => {
                 readable?;
                 self.read().await
             }
@@ -142,7 +155,7 @@ impl Connection {
 
     async fn read(&mut self) -> io::Result<Next> {
         let mut buffer = self.shared.buffers.take();
-        let next = match self.stream.try_read(&mut buffer) {
+        let next = match self.wire.try_read(&mut buffer) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(length) => self.consume(buffer.get(..length).unwrap_or(&[])).await,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Next::Continue),
@@ -205,6 +218,12 @@ impl Connection {
 
     async fn find(&mut self, question: Question) -> io::Result<Answer> {
         Ok(match question {
+            Question::Handshake => {
+                self.flush().await?;
+                self.handshake().await?;
+                // The core knows already.
+                Answer::Yes
+            }
             Question::Quiet if self.is_quiet().await => Answer::Yes,
             Question::Quiet => Answer::Refused(reply::SYNCHRONIZATION),
             Question::Connect { client } => {
@@ -231,11 +250,32 @@ impl Connection {
         })
     }
 
+    /// Everything from here on is encrypted, or the connection is gone.
+    async fn handshake(&mut self) -> io::Result<()> {
+        let gone = || io::Error::from(io::ErrorKind::ConnectionAborted);
+        let config = self.door.config().ok_or_else(gone)?;
+        let limit = HANDSHAKE.min(self.rules.settings.idle_timeout);
+        let failure = match timeout(limit, self.wire.secure(config)).await {
+            Ok(Ok(Some(parameters))) => {
+                self.session.secured(parameters, self.shared.clock.now());
+                return Ok(());
+            }
+            Ok(Ok(None)) => "handshake not finished".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "timed out".to_owned(),
+        };
+        let client = self.session.client();
+        common::info!("SSL_accept error from {client}: {}", printable(&failure, 300));
+        Err(gone())
+    }
+
     /// Has the client kept silent so far, and for the time that `greeting_delay` says?
     async fn is_quiet(&self) -> bool {
+        // Within TLS nothing is put in front of a client's words by others, and the handshake was a turn of its own.
+        let Some(stream) = self.wire.plain() else { return true };
         let mut octet = [0];
         let said = nix::sys::socket::recv(
-            self.stream.as_raw_fd(),
+            stream.as_raw_fd(),
             &mut octet,
             MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT,
         );
@@ -244,7 +284,7 @@ impl Connection {
         }
         let delay = self.rules.greeting_delay;
         // A client that goes away is no talker: its end is seen where others' is.
-        delay.is_zero() || !matches!(timeout(delay, self.stream.peek(&mut octet)).await, Ok(Ok(1..)))
+        delay.is_zero() || !matches!(timeout(delay, stream.peek(&mut octet)).await, Ok(Ok(1..)))
     }
 
     /// Sends what is waiting; a client that does not take it in time is given up.
@@ -252,7 +292,11 @@ impl Connection {
         if self.out.is_empty() {
             return Ok(());
         }
-        timeout(self.rules.settings.idle_timeout, self.stream.write_all(&self.out))
+        let write = async {
+            self.wire.write_all(&self.out).await?;
+            self.wire.flush().await
+        };
+        timeout(self.rules.settings.idle_timeout, write)
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         self.out.clear();
@@ -263,13 +307,13 @@ impl Connection {
     /// Closing a socket with unread input makes the kernel reset the connection, and the last reply may be
     /// lost on the way. So the client is told that nothing follows, and listened to for a moment.
     async fn linger(&mut self) {
-        if self.stream.shutdown().await.is_err() {
+        if self.wire.shutdown().await.is_err() {
             return;
         }
         let mut buffer = self.shared.buffers.take();
         let drain = async {
             let mut total = 0;
-            while let Ok(length @ 1..) = self.stream.read(&mut buffer).await {
+            while let Ok(length @ 1..) = self.wire.read(&mut buffer).await {
                 total += length;
                 if total > LINGER_OCTETS {
                     break;

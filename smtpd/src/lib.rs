@@ -8,6 +8,7 @@
 //! | [`rules`], [`lookup`] | the configuration and the tables as sessions see them; the DNS |
 //! | [`judge`] | answers a session's questions by all of these |
 //! | [`driver`], [`message`] | one connection; one message on its way into its queue file |
+//! | [`wire`], [`tls`] | plain text or TLS; certificates, and what each listener does with them |
 //! | [`server`], [`listen`], [`proxy`], [`connections`] | sockets, limits, the end |
 //! | [`daemon`] | from the start to the first byte from outside |
 
@@ -31,3 +32,5 @@ pub mod restrictions;
 pub mod rules;
 pub mod server;
 pub mod session;
+pub mod tls;
+pub mod wire;

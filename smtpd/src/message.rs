@@ -210,7 +210,7 @@ impl Begin {
         let now = Timestamp::now();
         let mut writer = Box::new(self.store.spooler.begin(now)?);
         let _ = self.id.set(writer.id());
-        let MessageStart { sender, body, dsn, recipients, hello } = &self.start;
+        let MessageStart { sender, body, dsn, recipients, hello, tls } = &self.start;
         writer.set_envelope(&Envelope {
             sender: sender.clone(),
             arrived: now,
@@ -228,8 +228,15 @@ impl Begin {
             [one] => Some(one.original()).filter(|address| address.is_ascii()),
             _ => None,
         };
-        let field =
-            received(&self.hostname, &self.client, hello, self.start.protocol(), writer.id(), only, now);
+        let field = received(
+            &self.hostname,
+            &self.client,
+            hello,
+            (self.start.protocol(), tls.as_deref()),
+            writer.id(),
+            only,
+            now,
+        );
         writer.write(field.as_bytes())?;
         common::info!("{}: client={}", writer.id(), self.client);
         Ok(writer)

@@ -6,6 +6,7 @@
 use crate::session::{Client, Hello};
 use common::address::{Address, Domain};
 use common::time::Timestamp;
+use common::tls::Parameters;
 use spool::id::QueueId;
 use std::net::IpAddr;
 
@@ -18,7 +19,7 @@ pub fn received(
     hostname: &Domain,
     client: &Client,
     hello: &Hello,
-    protocol: &str,
+    (protocol, tls): (&str, Option<&Parameters>),
     id: QueueId,
     recipient: Option<&Address>,
     now: Timestamp,
@@ -28,9 +29,12 @@ pub fn received(
         IpAddr::V6(ip) => format!("IPv6:{ip}"),
     };
     let recipient = recipient.map(|address| format!("\r\n\tfor <{address}>")).unwrap_or_default();
+    // Folded, as Postfix does it: clients are not asked for certificates.
+    let tls = tls.map(|tls| format!("(using {tls})\r\n\t(No client certificate requested)\r\n\t"));
     format!(
-        "Received: from {helo} ({name} [{ip}])\r\n\t\
+        "Received: from {helo} ({name} [{ip}])\r\n\t{tls}\
          by {hostname} (Ironpost) with {protocol} id {id}{recipient}; {date}\r\n",
+        tls = tls.unwrap_or_default(),
         helo = tame(&hello.name),
         name = tame(&client.name),
         date = now.rfc5322(),
@@ -52,7 +56,7 @@ mod tests {
             &"mail.example".parse().unwrap(),
             &Client::new(ip.parse().unwrap()),
             &Hello { name: helo.into(), extended: true },
-            "ESMTP",
+            ("ESMTP", None),
             QueueId::new(Timestamp(0), 0),
             recipient.map(|r| r.parse().unwrap()).as_ref(),
             Timestamp(0),
@@ -75,6 +79,36 @@ mod tests {
             format!(
                 "Received: from [IPv6:::1] (localhost [IPv6:::1])\r\n\t\
                  by mail.example (Ironpost) with ESMTP id 0000000000000000; {date}\r\n"
+            )
+        );
+    }
+
+    #[test]
+    fn encryption_is_told_in_postfixs_words() {
+        let tls = Parameters {
+            version: "TLSv1.3",
+            cipher: "TLS_AES_256_GCM_SHA384".into(),
+            bits: 256,
+            group: Some("X25519MLKEM768".into()),
+            resumed: false,
+        };
+        let field = received(
+            &"mail.example".parse().unwrap(),
+            &Client::new("192.0.2.1".parse().unwrap()),
+            &Hello { name: "a.example".into(), extended: true },
+            ("ESMTPS", Some(&tls)),
+            QueueId::new(Timestamp(0), 0),
+            None,
+            Timestamp(0),
+        );
+        let date = Timestamp(0).rfc5322();
+        assert_eq!(
+            field,
+            format!(
+                "Received: from a.example (unknown [192.0.2.1])\r\n\t\
+                 (using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits) key-exchange X25519MLKEM768)\r\n\t\
+                 (No client certificate requested)\r\n\t\
+                 by mail.example (Ironpost) with ESMTPS id 0000000000000000; {date}\r\n"
             )
         );
     }

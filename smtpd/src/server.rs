@@ -15,6 +15,7 @@ use crate::proxy;
 use crate::rates::{Kind, Rates};
 use crate::rules::Rules;
 use crate::session::{Client, reply};
+use crate::tls::Door;
 use common::config::{Listen, Network};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -59,6 +60,7 @@ pub struct Shared {
     /// Who is connected.
     pub connections: Arc<Connections>,
     ceiling: u32,
+    doors: Vec<Door>,
     rules: RwLock<Arc<Rules>>,
 }
 
@@ -73,6 +75,7 @@ impl Shared {
             rates: Rates::default(),
             connections: Arc::default(),
             ceiling,
+            doors: Vec::new(),
             rules: RwLock::new(Arc::new(rules)),
         }
     }
@@ -101,6 +104,13 @@ impl Shared {
         }
     }
 
+    /// What each listener does about TLS, in their order; plain text where nothing is said.
+    #[must_use]
+    pub fn with_doors(mut self, doors: Vec<Door>) -> Self {
+        self.doors = doors;
+        self
+    }
+
     /// The rules for a session that begins now.
     pub fn rules(&self) -> Arc<Rules> {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -115,8 +125,9 @@ impl Shared {
 /// Serves until told to stop; then returns when everything is finished, within [`FINISH`] and a little more.
 pub async fn serve(listeners: Vec<(TcpListener, Listen)>, shared: Arc<Shared>, stop: watch::Sender<Stop>) {
     let mut acceptors = JoinSet::new();
-    for (listener, how) in listeners {
-        acceptors.spawn(accept(listener, how, shared.clone(), stop.subscribe()));
+    for (number, (listener, how)) in listeners.into_iter().enumerate() {
+        let door = shared.doors.get(number).cloned().unwrap_or_default();
+        acceptors.spawn(accept(listener, (how, door), shared.clone(), stop.subscribe()));
     }
     let mut stopping = stop.subscribe();
     stopped(&mut stopping).await;
@@ -131,14 +142,19 @@ pub async fn serve(listeners: Vec<(TcpListener, Listen)>, shared: Arc<Shared>, s
 }
 
 /// Takes connections until told to stop; returns when the last of them is over.
-async fn accept(listener: TcpListener, how: Listen, shared: Arc<Shared>, stop: watch::Receiver<Stop>) {
+async fn accept(
+    listener: TcpListener,
+    (how, door): (Listen, Door),
+    shared: Arc<Shared>,
+    stop: watch::Receiver<Stop>,
+) {
     let mut sessions = JoinSet::new();
     let mut stopping = stop.clone();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if let Some(arrival) = admit(stream, peer, how.proxy_protocol, &shared, &stop) {
+                    if let Some(arrival) = admit((stream, &door), peer, how.proxy_protocol, &shared, &stop) {
                         sessions.spawn(arrival.serve());
                     }
                 }
@@ -182,6 +198,7 @@ async fn refused(error: &io::Error) {
 /// A connection that has been taken, before its session.
 struct Arrival {
     stream: TcpStream,
+    door: Door,
     peer: IpAddr,
     local: IpAddr,
     /// A proxy is to say who the client is.
@@ -213,8 +230,8 @@ impl Arrival {
             }
         }
         let client = judge::named(client, &self.rules).await;
-        let Self { stream, place, rules, shared, stop, .. } = self;
-        let mut connection = Connection::new(stream, client, local, rules, shared, stop);
+        let Self { stream, door, place, rules, shared, stop, .. } = self;
+        let mut connection = Connection::new((stream, door), client, local, rules, shared, stop);
         if !trusted {
             connection.distrust();
         }
@@ -224,7 +241,7 @@ impl Arrival {
 }
 
 fn admit(
-    stream: TcpStream,
+    (stream, door): (TcpStream, &Door),
     peer: SocketAddr,
     proxied: bool,
     shared: &Arc<Shared>,
@@ -247,8 +264,8 @@ fn admit(
             // Replies are collected here; the kernel need not do that too.
             let _ = stream.set_nodelay(true);
             let local = stream.local_addr().map_or(peer, |address| address.ip().to_canonical());
-            let (shared, stop) = (shared.clone(), stop.clone());
-            Some(Arrival { stream, peer, local, proxied, place, rules, shared, stop })
+            let (door, shared, stop) = (door.clone(), shared.clone(), stop.clone());
+            Some(Arrival { stream, door, peer, local, proxied, place, rules, shared, stop })
         }
         Err(busy) => {
             turn_away(stream, peer, busy, &rules);

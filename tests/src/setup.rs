@@ -25,7 +25,8 @@ pub const DOMAIN: &str = "example.test";
 pub struct Setup {
     folder: TempDir,
     sections: BTreeMap<String, BTreeMap<String, String>>,
-    listeners: Vec<String>,
+    /// Address, and `tls` where it is not the default.
+    listeners: Vec<(String, Option<String>)>,
     proxied: bool,
 }
 
@@ -49,7 +50,7 @@ impl Setup {
         let setup = Self {
             folder,
             sections: BTreeMap::new(),
-            listeners: vec!["127.0.0.1:0".to_owned()],
+            listeners: vec![("127.0.0.1:0".to_owned(), None)],
             proxied: false,
         };
         setup
@@ -100,7 +101,14 @@ impl Setup {
 
     /// Listens on these addresses instead of a free port of 127.0.0.1.
     pub fn listen(mut self, addresses: &[&str]) -> Self {
-        self.listeners = addresses.iter().map(|address| (*address).to_owned()).collect();
+        self.listeners = addresses.iter().map(|address| ((*address).to_owned(), None)).collect();
+        self
+    }
+
+    /// A listener on a free port of 127.0.0.1 for each of these values of `tls`.
+    pub fn listen_tls(mut self, kinds: &[&str]) -> Self {
+        let listener = |kind: &&str| ("127.0.0.1:0".to_owned(), Some((*kind).to_owned()));
+        self.listeners = kinds.iter().map(listener).collect();
         self
     }
 
@@ -139,10 +147,13 @@ impl Setup {
         for (key, value) in top {
             let _ = writeln!(text, "{key} = {value}");
         }
-        for address in &self.listeners {
+        for (address, tls) in &self.listeners {
             let _ = writeln!(text, "[[smtpd.listen]]\naddress = \"{address}\"");
             if self.proxied {
                 text.push_str("proxy_protocol = true\n");
+            }
+            if let Some(tls) = tls {
+                let _ = writeln!(text, "tls = \"{tls}\"");
             }
         }
         for (section, keys) in self.sections.iter().filter(|(name, _)| !name.is_empty()) {

@@ -106,6 +106,7 @@ impl Server {
             Question::Connect { .. }
             | Question::Hello { .. }
             | Question::Quiet
+            | Question::Handshake
             | Question::Sender { .. }
             | Question::Data { .. } => Answer::Yes,
             Question::Recipient { recipient, .. } => match recipient.local_part().as_str() {

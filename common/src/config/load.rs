@@ -70,7 +70,10 @@ impl Config {
         if self.smtpd.nameservers.is_empty() {
             self.smtpd.nameservers.clone_from(&self.deliverd.nameservers);
         }
-        self.queued.notification_templates.iter_mut().for_each(absolute);
+        let tls = &mut self.smtpd.tls;
+        for path in [&mut tls.certificate, &mut tls.private_key, &mut self.queued.notification_templates] {
+            path.iter_mut().for_each(absolute);
+        }
         if let Users::File(file) = &mut self.local.users {
             absolute(file);
         }
@@ -150,6 +153,21 @@ impl Config {
         }
         if self.mail_name.literal().is_some() {
             return Some((&["mail_name"], "mail_name must be a name, not an address literal".into()));
+        }
+        match (&self.smtpd.tls.certificate, &self.smtpd.tls.private_key) {
+            (Some(_), None) => {
+                return Some((
+                    &["smtpd", "tls", "certificate"],
+                    "private_key is missing: a certificate needs its key".into(),
+                ));
+            }
+            (None, Some(_)) => {
+                return Some((
+                    &["smtpd", "tls", "private_key"],
+                    "certificate is missing: a key needs its certificate".into(),
+                ));
+            }
+            _ => {}
         }
         if self.queued.max_retry < self.queued.first_retry {
             return Some((&["queued", "max_retry"], "max_retry is shorter than first_retry".into()));

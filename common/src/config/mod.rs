@@ -94,7 +94,7 @@ pub struct Smtpd {
     pub proxy_networks: Networks,
     /// Look up the names of clients (PTR, confirmed by A or AAAA): for the log, Received and restrictions.
     pub resolve_clients: bool,
-    /// DNS servers, "127.0.0.1:5353". Default: those of deliverd.
+    /// DNS servers, "127.0.0.1:5353". Default: those of [deliverd].
     pub nameservers: Vec<SocketAddr>,
     /// Most connections in a time from one client network (IPv4 address, IPv6 /64): "60/m", or "none"; not for trusted_networks.
     pub client_connection_rate: Rate,
@@ -110,6 +110,8 @@ pub struct Smtpd {
     pub greylist: Greylist,
     /// Where to listen.
     pub listen: Vec<Listen>,
+    /// The certificate for TLS.
+    pub tls: SmtpdTls,
 }
 
 /// `[smtpd.dnsbl]`
@@ -169,7 +171,7 @@ pub struct Listen {
     pub kind: ListenKind,
     /// Encryption.
     #[serde(default)]
-    pub tls: NoTls,
+    pub tls: ListenTls,
     /// A proxy that speaks the PROXY protocol (version 1 or 2) is in front of it; see proxy_networks.
     #[serde(default)]
     pub proxy_protocol: bool,
@@ -184,13 +186,29 @@ pub enum ListenKind {
     Mx,
 }
 
-/// `tls`: this version speaks plain text only, and says so instead of taking a setting that it cannot keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+/// `tls` of a listener
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum NoTls {
+pub enum ListenTls {
     /// Plain text.
-    #[default]
     None,
+    /// Plain text, and TLS for clients that say STARTTLS.
+    #[default]
+    StartTls,
+    /// TLS from the first octet.
+    Implicit,
+}
+
+/// `[smtpd.tls]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SmtpdTls {
+    /// The certificate with its chain, PEM. Absent: a self-signed one, made at the first start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// Its private key, PEM, without a passphrase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private_key: Option<PathBuf>,
 }
 
 /// `[queued]`
@@ -337,9 +355,10 @@ impl Default for Smtpd {
             listen: vec![Listen {
                 address: any,
                 kind: ListenKind::Mx,
-                tls: NoTls::None,
+                tls: ListenTls::default(),
                 proxy_protocol: false,
             }],
+            tls: SmtpdTls::default(),
             message_size_limit: ByteSize(50 << 20),
             recipient_limit: 1000,
             max_connections: 10_000,
@@ -465,17 +484,6 @@ impl From<LogTo> for String {
             LogTo::Syslog => "syslog".into(),
             LogTo::Stderr => "stderr".into(),
             LogTo::File(path) => path.to_string_lossy().into_owned(),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for NoTls {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
-            "none" => Ok(Self::None),
-            other => Err(serde::de::Error::custom(format!(
-                "tls = {other:?} is not built yet: this version knows \"none\" only"
-            ))),
         }
     }
 }

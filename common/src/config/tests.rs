@@ -92,7 +92,7 @@ fn bad_keys_and_values_are_shown_at_their_place() {
         ("trusted_networks = [\"10.0.0.0/33\"]", "1:20:", "is no network"),
         ("hostname = \"a b\"", "1:12:", "malformed domain"),
         ("[[smtpd.listen]]\naddress = \"x\"", "2:11:", "socket address"),
-        ("[[smtpd.listen]]\naddress = \"[::]:25\"\ntls = \"starttls\"", "3:7:", "not built yet"),
+        ("[[smtpd.listen]]\naddress = \"[::]:25\"\ntls = \"always\"", "3:7:", "unknown variant"),
         ("[[smtpd.listen]]\naddress = \"[::]:25\"\nkind = \"submission\"", "3:8:", "unknown variant"),
         ("[local]\nmailbox = \"/var/mail/all\"", "2:11:", "share one mailbox"),
         ("[local]\nmailbox = \"/m/{usr}\"", "2:11:", "{usr} is not known"),

@@ -3,15 +3,18 @@
 //! | module | is |
 //! | --- | --- |
 //! | [`policy`] | levels, and the table `tls_policy` |
+//! | [`certificate`] | a server's own certificate and key |
 //! | [`roots`] | certificates of authorities, from `ca_file` or the system |
 //! | [`describe`] | `TLSv1.3 with cipher …`, Postfix's wording |
 //!
 //! One crypto provider ([`provider`]), TLS 1.2 and 1.3 only ([`VERSIONS`]). No sockets here.
 
+pub mod certificate;
 pub mod describe;
 pub mod policy;
 pub mod roots;
 
+pub use certificate::{CertificateError, Identity};
 pub use describe::Parameters;
 pub use policy::{Level, Match, Policies, Policy};
 pub use roots::Roots;

@@ -8,7 +8,8 @@ use common::credentials;
 use common::routing::{Expansion, Router, Transports};
 use common::table::{MAX_FILE, TableError};
 use common::templates::Templates;
-use common::tls::{Level, Policies, Roots};
+use common::time::Timestamp;
+use common::tls::{Identity, Level, Policies, Roots};
 use common::users::Users;
 use std::collections::HashSet;
 use std::fs;
@@ -37,6 +38,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
     for path in config.smtpd.restrictions.tables() {
         findings.extend(read(path, |text| AccessTable::parse(path, text).map(drop)));
     }
+    findings.extend(certificate(config));
     if !findings.iter().any(|f| matches!(f, Finding::Error(_))) {
         findings.extend(loops(config));
     }
@@ -44,6 +46,18 @@ pub fn check(config: &Config) -> Vec<Finding> {
         findings.extend(Templates::load(path).err().map(|error| Finding::Error(error.to_string())));
     }
     findings
+}
+
+/// The server's own certificate.
+fn certificate(config: &Config) -> Option<Finding> {
+    let (certificate, key) =
+        config.smtpd.tls.certificate.as_ref().zip(config.smtpd.tls.private_key.as_ref())?;
+    match Identity::load(certificate, key) {
+        Ok(identity) => identity
+            .problem(Timestamp::now())
+            .map(|problem| Finding::Error(format!("{}: {problem}", certificate.display()))),
+        Err(error) => Some(Finding::Error(error.to_string())),
+    }
 }
 
 /// The aliases file, which need not exist.

@@ -6,6 +6,7 @@ use super::reply::Reply;
 use common::address::{Address, Domain, ReversePath};
 use common::config::{BareNewlines, Networks, Smtpd};
 use common::dsn::MessageDsn;
+use common::tls::Parameters;
 use spool::envelope::{Body, Recipient};
 use spool::id::QueueId;
 use std::fmt;
@@ -110,12 +111,19 @@ pub struct MessageStart {
     pub recipients: Vec<Recipient>,
     /// From HELO or EHLO.
     pub hello: Arc<Hello>,
+    /// The encryption that it comes by.
+    pub tls: Option<Arc<Parameters>>,
 }
 
 impl MessageStart {
     /// The protocol that the message comes by, for `Received` (RFC 3848, RFC 6531 4.3).
     pub fn protocol(&self) -> &'static str {
-        if self.body == Body::Utf8 { "UTF8SMTP" } else { self.hello.protocol() }
+        match (self.body == Body::Utf8, self.tls.is_some()) {
+            (true, true) => "UTF8SMTPS",
+            (true, false) => "UTF8SMTP",
+            (false, true) if self.hello.extended => "ESMTPS",
+            (false, _) => self.hello.protocol(),
+        }
     }
 }
 
@@ -135,6 +143,9 @@ pub enum Question {
     /// Before the greeting: has the client said nothing yet? Answer: [`Answer::Yes`], or [`Answer::Refused`]
     /// with any reply when it has: the session ends.
     Quiet,
+    /// After the reply to STARTTLS: do the handshake, without reading anything before it. When it is done:
+    /// [`super::Session::secured`], and any answer; when it fails the connection is lost.
+    Handshake,
     /// HELO or EHLO: is this name taken? Answer: [`Answer::Yes`] or [`Answer::Refused`].
     Hello {
         /// The argument; see [`Hello::name`].

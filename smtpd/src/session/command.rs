@@ -108,8 +108,8 @@ pub fn parse(verb: Verb, args: &[u8], mail_name: &Domain, utf8: bool) -> Option<
         Verb::Help => Ok(Command::Help),
         // Whoever wants to go may go.
         Verb::Quit => Ok(Command::Quit),
-        // BDAT and XCLIENT are read where they are carried out.
-        Verb::Bdat | Verb::Xclient | Verb::NotOffered | Verb::Foreign => return None,
+        // BDAT, XCLIENT and STARTTLS are read where they are carried out.
+        Verb::Bdat | Verb::Xclient | Verb::StartTls | Verb::NotOffered | Verb::Foreign => return None,
     })
 }
 

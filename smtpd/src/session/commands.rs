@@ -62,6 +62,8 @@ impl Session {
         match rule.verb {
             // Were DATA refused, this content would be taken for commands.
             Verb::Data => false,
+            // Whoever sits on the line could have put it there, to be taken for what comes encrypted.
+            Verb::StartTls => false,
             // Nobody will read it.
             Verb::Quit => true,
             _ => self.is_trusted() || (self.may_pipeline() && !rule.ends_group),
@@ -86,8 +88,10 @@ impl Session {
             return Err(reply::BARE_CR);
         }
         let utf8 = matches!(&self.phase, Phase::Open(transaction) if transaction.body == Body::Utf8);
-        if rule.verb == Verb::Xclient {
-            return self.xclient(args);
+        match rule.verb {
+            Verb::Xclient => return self.xclient(args),
+            Verb::StartTls => return self.start_tls(args),
+            _ => {}
         }
         let Some(command) = command::parse(rule.verb, args, &self.settings.mail_name, utf8) else {
             return Err(reply::NOT_IMPLEMENTED);
@@ -201,7 +205,7 @@ impl Session {
             return Reply::plain(250, hostname.to_string().into());
         }
         let mut lines = vec![hostname.to_string()];
-        lines.extend(offer::keywords(&self.settings, self.xclient));
+        lines.extend(offer::keywords(&self.settings, self.offers_tls(), self.xclient));
         Reply::plain(250, lines.join("\n").into())
     }
 
@@ -310,7 +314,7 @@ impl Session {
             lease,
             held: 0,
         };
-        (Box::new(content), Box::new(MessageStart { sender, body, dsn, recipients, hello }))
+        (Box::new(content), Box::new(MessageStart { sender, body, dsn, recipients, hello, tls: self.tls() }))
     }
 
     /// Goes on after a question.
@@ -318,6 +322,8 @@ impl Session {
         match asked {
             Asked::Connect => self.connect_answered(answer),
             Asked::Quiet => self.quiet_answered(answer),
+            // The driver has said that it cannot.
+            Asked::Handshake => self.end_unheard("lost connection"),
             Asked::Hello(hello, before) => self.hello_answered(hello, *before, answer),
             Asked::Data(transaction) => self.data_answered(transaction, answer),
             Asked::FirstChunk(transaction, size, last) => {

@@ -26,6 +26,7 @@ pub mod line;
 pub mod offer;
 pub mod reply;
 pub mod tally;
+mod tls;
 pub mod transaction;
 pub mod verbs;
 mod xclient;
@@ -58,6 +59,7 @@ pub struct Session {
     /// Who is at the other end of the wire, and may it speak for others?
     xclient: bool,
     destination: Option<IpAddr>,
+    tls: tls::Tls,
     token: u32,
     deadline: Option<Timestamp>,
     /// For a command line, and for each KiB of content.
@@ -105,6 +107,7 @@ impl Phase {
 enum Asked {
     Connect,
     Quiet,
+    Handshake,
     Hello(Hello, Box<Phase>),
     Sender(Box<Transaction>),
     Recipient(Box<Transaction>, spool::envelope::Recipient),
@@ -160,6 +163,7 @@ impl Session {
             after: After::Connect,
             xclient: false,
             destination: None,
+            tls: tls::Tls::Absent,
             token: 0,
             deadline: None,
             patience,

@@ -4,8 +4,8 @@
 
 use super::action::Settings;
 
-/// The lines behind our name, in this order. `xclient`: may this client speak for others?
-pub fn keywords(settings: &Settings, xclient: bool) -> Vec<String> {
+/// The lines behind our name, in this order. `starttls`: can TLS be begun? `xclient`: may this client speak for others?
+pub fn keywords(settings: &Settings, starttls: bool, xclient: bool) -> Vec<String> {
     let mut lines = Vec::with_capacity(12);
     let mut offer = |line: &str| lines.push(line.to_owned());
     offer("PIPELINING"); // RFC 2920
@@ -13,6 +13,9 @@ pub fn keywords(settings: &Settings, xclient: bool) -> Vec<String> {
     match settings.message_size_limit {
         0 => offer("SIZE"),
         limit => offer(&format!("SIZE {limit}")),
+    }
+    if starttls {
+        offer("STARTTLS"); // RFC 3207
     }
     offer("8BITMIME"); // RFC 6152
     offer("ENHANCEDSTATUSCODES"); // RFC 2034

@@ -151,6 +151,10 @@ pub const TEXT_LINE_TOO_LONG: Reply = Reply::fixed(554, (5, 6, 0), "Error: line 
 pub const NO_MEMORY: Reply = Reply::fixed(452, (4, 3, 1), "Insufficient system resources, try again later");
 /// XCLIENT from a client that may not.
 pub const NOT_AUTHORIZED: Reply = Reply::fixed(550, (5, 7, 0), "Error: insufficient authorization");
+/// STARTTLS: the handshake comes next.
+pub const START_TLS: Reply = Reply::fixed(220, (2, 0, 0), "Ready to start TLS");
+/// STARTTLS within TLS.
+pub const TLS_ACTIVE: Reply = Reply::fixed(554, (5, 5, 1), "Error: TLS already active");
 /// XCLIENT within a transaction.
 pub const IN_TRANSACTION: Reply = Reply::fixed(503, (5, 5, 1), "Error: MAIL transaction in progress");
 /// More `Received` lines than a sane way has.

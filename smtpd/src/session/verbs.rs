@@ -54,6 +54,8 @@ pub enum Verb {
     Quit,
     /// Postfix's XCLIENT_README.
     Xclient,
+    /// RFC 3207.
+    StartTls,
     /// Known to the world, not offered here: refused with 502.
     NotOffered,
     /// Another protocol's: the session ends.
@@ -106,7 +108,7 @@ pub const TABLE: &[Rule] = &[
     //                                  in stages     group
     rule("HELO",     Verb::Helo,        ANY,          true,   true),
     rule("EHLO",     Verb::Ehlo,        ANY,          true,   true),
-    rule("STARTTLS", Verb::NotOffered,  ANY,          true,   false),
+    rule("STARTTLS", Verb::StartTls,    ANY,          true,   false),
     rule("AUTH",     Verb::NotOffered,  ANY,          true,   false),
     rule("MAIL",     Verb::Mail,        MAIL_STAGES,  false,  false),
     rule("RCPT",     Verb::Rcpt,        RCPT_STAGES,  false,  false),

@@ -18,6 +18,8 @@ pub struct Host {
     pub trusted: bool,
     /// Does the client talk before it is greeted?
     pub early: bool,
+    /// Is STARTTLS offered?
+    pub tls: bool,
     /// Octets free for the queue.
     pub free: u64,
     /// What commits come to.
@@ -47,7 +49,15 @@ impl Default for Host {
             xclient_networks: Networks::default(),
             limits: Default::default(),
         };
-        Self { settings, trusted: false, early: false, free: u64::MAX, commit: Commit::Works, refuses: "" }
+        Self {
+            settings,
+            trusted: false,
+            early: false,
+            tls: false,
+            free: u64::MAX,
+            commit: Commit::Works,
+            refuses: "",
+        }
     }
 }
 
@@ -81,6 +91,10 @@ impl Player {
         let now = Timestamp(0);
         let client = Client::new("192.0.2.1".parse().unwrap());
         let session = Session::new(Arc::new(host.settings.clone()), client, now);
+        let mut session = session;
+        if host.tls {
+            session.offer_starttls();
+        }
         let mut player = Self {
             host,
             session,
@@ -136,6 +150,9 @@ impl Player {
                 Action::Flush => {}
                 Action::Ask(token, question) => {
                     assert_eq!(self.session.deadline(), None, "no deadline while we are asked");
+                    if question == Question::Handshake {
+                        self.session.secured(parameters(), self.now);
+                    }
                     let answer = self.answer(question);
                     self.session.answer(token, answer, self.now);
                 }
@@ -162,6 +179,7 @@ impl Player {
             Question::Connect { .. } => self.policy("connect"),
             Question::Hello { .. } => self.policy("hello"),
             Question::Data { .. } => self.policy("data"),
+            Question::Handshake => Answer::Yes,
             Question::Quiet if self.host.early => Answer::Refused(DENIED),
             Question::Quiet => Answer::Yes,
             Question::Sender { size, .. } => {
@@ -201,6 +219,17 @@ impl Player {
 /// The n-th message's queue ID.
 pub fn id(n: usize) -> QueueId {
     QueueId::new(Timestamp(0), n as u64)
+}
+
+/// What every handshake here comes to.
+fn parameters() -> common::tls::Parameters {
+    common::tls::Parameters {
+        version: "TLSv1.3",
+        cipher: "TLS_AES_256_GCM_SHA384".into(),
+        bits: 256,
+        group: Some("X25519".into()),
+        resumed: false,
+    }
 }
 
 /// Users joe, jane and every "user…"; "unsure" cannot be looked up.

@@ -30,6 +30,7 @@ fn arguments(verb: Verb) -> (&'static str, &'static str) {
         Verb::Foreign => (" / HTTP/1.1", ""),
         Verb::Data | Verb::Rset => ("", " x"),
         Verb::Xclient => (" ADDR=198.51.100.7", " ADDR"),
+        Verb::StartTls => ("", " x"),
         Verb::Noop | Verb::Help | Verb::Quit | Verb::NotOffered => ("", " x"),
     }
 }

@@ -33,4 +33,5 @@ mod restrictions;
 mod retry;
 mod routes;
 mod rules;
+mod tls_in;
 mod tls_out;

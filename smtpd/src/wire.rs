@@ -1,0 +1,115 @@
+//! A connection in plain text or in TLS, as one stream, that costs nothing while its client is silent: octets are waited for on the
+//! socket, and read into a buffer that is borrowed for that moment.
+
+use common::tls::Parameters;
+use rustls::ServerConfig;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// One of the two, or neither after a handshake that failed: that reads as closed.
+#[derive(Debug)]
+pub enum Wire {
+    /// As it came.
+    Plain(TcpStream),
+    /// After the handshake. `more`: something may be decrypted already, so that the socket would be waited for in vain.
+    Tls {
+        /// The connection.
+        stream: Box<TlsStream<TcpStream>>,
+        /// See above.
+        more: bool,
+    },
+    /// Gone.
+    Closed,
+}
+
+impl Wire {
+    /// The connection itself, while it is in plain text.
+    pub fn plain(&self) -> Option<&TcpStream> {
+        if let Self::Plain(stream) = self { Some(stream) } else { None }
+    }
+
+    /// Waits until there is something to read, or may be.
+    pub async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.readable().await,
+            Self::Tls { more: true, .. } => Ok(()),
+            Self::Tls { stream, .. } => stream.get_ref().0.readable().await,
+            Self::Closed => Ok(()),
+        }
+    }
+
+    /// Reads what is there; `WouldBlock` when there is nothing.
+    pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.try_read(buffer),
+            Self::Tls { stream, more } => {
+                let mut room = ReadBuf::new(buffer);
+                let mut context = Context::from_waker(Waker::noop());
+                let read = Pin::new(stream.as_mut()).poll_read(&mut context, &mut room);
+                *more = matches!(read, Poll::Ready(Ok(())));
+                match read {
+                    Poll::Ready(done) => done.map(|()| room.filled().len()),
+                    Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+                }
+            }
+            Self::Closed => Ok(0),
+        }
+    }
+
+    /// Does the handshake as a server. After an error the connection is gone.
+    pub async fn secure(&mut self, config: Arc<ServerConfig>) -> io::Result<Option<Parameters>> {
+        let stream = match std::mem::replace(self, Self::Closed) {
+            Self::Plain(stream) => stream,
+            other => {
+                *self = other;
+                return Err(io::Error::other("TLS already active"));
+            }
+        };
+        let stream = Box::new(TlsAcceptor::from(config).accept(stream).await?);
+        let parameters = Parameters::of(stream.get_ref().1);
+        *self = Self::Tls { stream, more: true };
+        Ok(parameters)
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls { stream, .. } => Pin::new(stream.as_mut()).poll_read(cx, buf),
+            Self::Closed => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, octets),
+            Self::Tls { stream, .. } => Pin::new(stream.as_mut()).poll_write(cx, octets),
+            Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls { stream, .. } => Pin::new(stream.as_mut()).poll_flush(cx),
+            Self::Closed => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls { stream, .. } => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Self::Closed => Poll::Ready(Ok(())),
+        }
+    }
+}
