@@ -181,10 +181,9 @@ pub fn of_file(
         match fact {
             Entry::Expanded(replacements) => {
                 for (replaced, by) in replacements {
-                    if let Some(slot) = slot(&mut recipients, replaced) {
-                        *slot = None;
-                    }
-                    recipients.extend(by.into_iter().map(|r| Some((r, None))));
+                    // A replacement counts only once; the numbers that it gave out stay given out.
+                    let fresh = slot(&mut recipients, replaced).and_then(Option::take).is_some();
+                    recipients.extend(by.into_iter().map(|r| fresh.then_some((r, None))));
                 }
             }
             Entry::Attempted { results, .. } => {
