@@ -126,7 +126,7 @@ class System:
 
 class Ironpost(System):
     name = "Ironpost"
-    durability = "250 after the message's data and the folder's entry are synced (one sync for the folder shared by all sessions)"
+    durability = "250 after the whole queue file is synced in the commit log (one sync for a group of sessions); larger ones than 64 KiB as files"
 
     queues = ["spool/incoming", "spool/active", "spool/deferred"]
 
