@@ -225,6 +225,8 @@ impl Play {
         let words = line.strip_suffix(b"\r\n").unwrap_or(&line).split(|b| matches!(b, b' ' | b'\t'));
         let verb = words.into_iter().find(|word| !word.is_empty()).unwrap_or_default().to_ascii_uppercase();
         if self.closed {
+            // What stands behind the line that ended the session is taken with it, and has no reply.
+            self.due -= due.saturating_sub(1);
             return;
         }
         let in_content = self.session.stage().is_none();

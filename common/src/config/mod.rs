@@ -94,7 +94,7 @@ pub struct Smtpd {
     pub proxy_networks: Networks,
     /// Look up the names of clients (PTR, confirmed by A or AAAA): for the log, Received and restrictions.
     pub resolve_clients: bool,
-    /// DNS servers, "127.0.0.1:5353". Default: those of [deliverd].
+    /// DNS servers, "127.0.0.1:5353". Default: those of deliverd.
     pub nameservers: Vec<SocketAddr>,
     /// Most connections in a time from one client network (IPv4 address, IPv6 /64): "60/m", or "none"; not for trusted_networks.
     pub client_connection_rate: Rate,

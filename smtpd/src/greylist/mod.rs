@@ -1,7 +1,7 @@
 //! Who has come again: client networks, senders and recipients, and when (RFC 6647).
 //!
 //! Bounded in memory: at most so many entries; when there are more, those go first that are over, then the oldest that never came again,
-//! so that a flood of new ones never pushes out who is known. No I/O and no clock here; [`file`] keeps the state over restarts.
+//! so that a flood of new ones never pushes out who is known. No I/O and no clock here; [`mod@file`] keeps the state over restarts.
 
 pub mod file;
 
