@@ -69,7 +69,6 @@ need openssl openssl
 perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl" # TLS in swaks
 need dnsmasq dnsmasq-base
 need strace strace
-need openssl openssl
 need mkfs.ext4 e2fsprogs
 [ -x /usr/bin/python3 ] || missing="$missing python3"
 /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null || missing="$missing python3-aiosmtpd"
