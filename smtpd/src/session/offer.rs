@@ -22,7 +22,11 @@ pub fn keywords(settings: &Settings, starttls: bool, xclient: bool) -> Vec<Strin
     offer("DSN"); // RFC 3461
     offer("SMTPUTF8"); // RFC 6531
     offer("CHUNKING"); // RFC 3030
-    offer(&format!("LIMITS RCPTMAX={}", settings.recipient_limit)); // RFC 9422
+    // RFC 9422 4: what is not limited is not named.
+    match settings.limits.transactions {
+        0 => offer(&format!("LIMITS RCPTMAX={}", settings.recipient_limit)),
+        most => offer(&format!("LIMITS MAILMAX={most} RCPTMAX={}", settings.recipient_limit)),
+    }
     if xclient {
         offer("XCLIENT NAME ADDR PORT PROTO HELO DESTADDR DESTPORT");
     }

@@ -231,6 +231,8 @@ fn a_session_has_so_many_messages() {
     host.settings.limits.transactions = 2;
     let mut player = Player::new(host);
     player.send(b"EHLO a\r\n");
+    let offer = player.replies().concat();
+    assert!(offer.contains("LIMITS MAILMAX=2 RCPTMAX="), "{offer}");
     player.send(b"MAIL FROM:<a@b>\r\nRSET\r\nMAIL FROM:<a@b>\r\nRSET\r\n");
     player.replies();
     player.send(b"MAIL FROM:<a@b>\r\n");
