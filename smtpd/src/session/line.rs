@@ -4,6 +4,7 @@
 //! held until its end comes. A line over [`MAX_LINE`] is forgotten up to its CRLF and reported once, so that
 //! its tail is never taken for a command. A line with a bare LF is reported as soon as that is
 //! seen, and the rest of it forgotten as well: it may be what somebody has injected into a client's command.
+//! Of both it is told whether they began as BDAT, since then what follows may be no command.
 
 use memchr::memchr;
 
@@ -19,9 +20,15 @@ pub enum Line<'a> {
     /// A line, without its CRLF.
     Whole(&'a [u8]),
     /// The CRLF of a line over the limit has come.
-    TooLong,
+    TooLong {
+        /// Did it announce a chunk?
+        bdat: bool,
+    },
     /// An LF without a CR before it. The rest of the line will be passed over.
-    BareLf,
+    BareLf {
+        /// Did it announce a chunk?
+        bdat: bool,
+    },
 }
 
 /// Assembles lines. At rest it holds no memory.
@@ -38,6 +45,8 @@ struct Skipping {
     after_cr: bool,
     /// Is it reported already?
     reported: bool,
+    /// Did it begin as BDAT?
+    bdat: bool,
 }
 
 impl LineReader {
@@ -57,17 +66,19 @@ impl LineReader {
             None => self.held.last() == Some(&b'\r'),
         };
         if self.held.len() + line.len() > MAX_LINE {
+            let bdat = self.begins_as_bdat(line);
             self.release();
             if after_cr {
-                return (used, Line::TooLong);
+                return (used, Line::TooLong { bdat });
             }
-            self.skipping = Some(Skipping { after_cr: false, reported: false });
+            self.skipping = Some(Skipping { after_cr: false, reported: false, bdat });
             return (used, Line::Partial);
         }
         if !after_cr {
+            let bdat = self.begins_as_bdat(line);
             self.release();
-            self.skipping = Some(Skipping { after_cr: false, reported: true });
-            return (used, Line::BareLf);
+            self.skipping = Some(Skipping { after_cr: false, reported: true, bdat });
+            return (used, Line::BareLf { bdat });
         }
         if self.held.is_empty() {
             return (used, Line::Whole(line.strip_suffix(b"\r\n").unwrap_or(line)));
@@ -86,10 +97,17 @@ impl LineReader {
         self.held.is_empty() && self.skipping.is_none()
     }
 
+    /// With `rest` behind what is held.
+    fn begins_as_bdat(&self, rest: &[u8]) -> bool {
+        let mut octets = self.held.iter().chain(rest).skip_while(|octet| matches!(octet, b' ' | b'\t'));
+        b"BDAT".iter().all(|wanted| octets.next().is_some_and(|octet| octet.eq_ignore_ascii_case(wanted)))
+    }
+
     fn hold<'a>(&mut self, input: &[u8]) -> (usize, Line<'a>) {
         if self.held.len() + input.len() > MAX_LINE {
+            let bdat = self.begins_as_bdat(input);
             self.release();
-            self.skipping = Some(Skipping { after_cr: input.last() == Some(&b'\r'), reported: false });
+            self.skipping = Some(Skipping { after_cr: input.last() == Some(&b'\r'), reported: false, bdat });
         } else {
             self.held.extend_from_slice(input);
         }
@@ -100,7 +118,8 @@ impl LineReader {
         for (i, octet) in input.iter().enumerate() {
             if *octet == b'\n' && state.after_cr {
                 self.skipping = None;
-                return (i + 1, if state.reported { Line::Partial } else { Line::TooLong });
+                let bdat = state.bdat;
+                return (i + 1, if state.reported { Line::Partial } else { Line::TooLong { bdat } });
             }
             state.after_cr = *octet == b'\r';
         }
@@ -119,7 +138,7 @@ mod tests {
         for mut rest in input.chunks(chunk) {
             while !rest.is_empty() {
                 let (used, line) = reader.take(rest);
-                let ended = !matches!(line, Line::Partial | Line::BareLf);
+                let ended = !matches!(line, Line::Partial | Line::BareLf { .. });
                 match line {
                     Line::Partial => {}
                     Line::Whole(line) => out.push(String::from_utf8_lossy(line).into_owned()),
@@ -143,9 +162,14 @@ mod tests {
         let longer = "z".repeat(3 * MAX_LINE);
         let input = format!(
             "NOOP\r\n\r\n{fits}\r\n{long}\r\n{longer}\nQUIT\r\r\n\
-             {longer}\rA\r\nA\rB\r\nC\nD\nE\r\n{fits}x\nF\r\nG\r\n"
+             {longer}\rA\r\nA\rB\r\nC\nD\nE\r\n{fits}x\nF\r\nG\r\n\
+             BDAT\nBDA\r\n \tbdat 1{longer}\r\nBDA {longer}\r\nBdAt {fits}\r\n"
         );
-        let expected = ["NOOP", "", &fits, "TooLong", "TooLong", "TooLong", "A\rB", "BareLf", "BareLf", "G"];
+        let [long, bare] = ["TooLong { bdat: false }", "BareLf { bdat: false }"];
+        let [long_chunk, bare_chunk] = ["TooLong { bdat: true }", "BareLf { bdat: true }"];
+        let expected = [
+            "NOOP", "", &fits, long, long, long, "A\rB", bare, bare, "G", bare_chunk, long_chunk, long, long_chunk,
+        ];
         for chunk in [1, 2, 3, 7, 64, 2047, 2048, 10_000, input.len()] {
             assert_eq!(lines(input.as_bytes(), chunk), expected, "chunks of {chunk}");
         }

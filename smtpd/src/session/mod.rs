@@ -322,25 +322,33 @@ impl Session {
                 self.command(line, input.get(used..).unwrap_or_default());
                 reader.release();
             }
-            Line::TooLong => {
+            Line::TooLong { bdat } => {
                 self.endless = 0;
-                self.after = After::Unknown;
-                self.tally.came(None);
-                self.refuse(reply::LINE_TOO_LONG);
-                self.check_patience();
+                self.unusable_line(reply::LINE_TOO_LONG, bdat);
             }
-            Line::BareLf => {
+            Line::BareLf { bdat } => {
                 self.endless = 0;
-                self.after = After::Unknown;
-                self.tally.came(None);
                 self.warn(format!("bare <LF> in a command line from {}", self.client));
-                self.refuse(reply::BARE_LF);
-                self.actions.push_back(Action::Flush);
-                self.check_patience();
+                self.unusable_line(reply::BARE_LF, bdat);
             }
         }
         self.line = reader;
         used
+    }
+
+    /// A command line that is not looked into. Behind one that began as BDAT comes content, nobody can say how much, which
+    /// must not be taken for commands.
+    fn unusable_line(&mut self, reply: Reply, bdat: bool) {
+        self.after = After::Unknown;
+        self.tally.came(None);
+        if bdat {
+            self.log_end("bad BDAT command");
+            self.tally.error();
+            return self.close(reply);
+        }
+        self.refuse(reply);
+        self.actions.push_back(Action::Flush);
+        self.check_patience();
     }
 
     /// Forgets the transaction, with whatever has come of its content.
