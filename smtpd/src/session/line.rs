@@ -168,7 +168,8 @@ mod tests {
         let [long, bare] = ["TooLong { bdat: false }", "BareLf { bdat: false }"];
         let [long_chunk, bare_chunk] = ["TooLong { bdat: true }", "BareLf { bdat: true }"];
         let expected = [
-            "NOOP", "", &fits, long, long, long, "A\rB", bare, bare, "G", bare_chunk, long_chunk, long, long_chunk,
+            "NOOP", "", &fits, long, long, long, "A\rB", bare, bare, "G", bare_chunk, long_chunk, long,
+            long_chunk,
         ];
         for chunk in [1, 2, 3, 7, 64, 2047, 2048, 10_000, input.len()] {
             assert_eq!(lines(input.as_bytes(), chunk), expected, "chunks of {chunk}");

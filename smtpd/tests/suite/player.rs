@@ -47,7 +47,7 @@ impl Default for Host {
             bare_newlines_networks: Networks::default(),
             trusted_networks: Networks::default(),
             xclient_networks: Networks::default(),
-            limits: Default::default(),
+            limits: smtpd::session::limits::Limits { transactions: 10_000, ..Default::default() },
         };
         Self {
             settings,
