@@ -351,6 +351,11 @@ fn xtext(text: &str) -> String {
     out
 }
 
+/// `text` as xtext (RFC 3461 4).
+pub fn encode_xtext(text: &str) -> String {
+    xtext(text)
+}
+
 /// What xtext stands for (RFC 3461 4). Digits of either case are read. Errors: not xtext, or not printable ASCII.
 pub fn decode_xtext(value: &str) -> Result<String, DsnError> {
     from_xtext(value)

@@ -6,6 +6,7 @@
 //! | [`config`] | `ironpost.toml` |
 //! | [`table`], [`aliases`], [`users`], [`access`], [`tables`], [`watched`] | the text tables |
 //! | [`templates`] | the file with the texts of notifications |
+//! | [`header`], [`sender_logins`] | what holds for submitted mail |
 //! | [`routing`] | address class, aliases, transport and nexthop |
 //! | [`tls`] | levels, policies, authorities, for TLS in and out |
 //! | [`credentials`], [`secret`] | names and passwords for next hosts; files with secrets |
@@ -23,6 +24,7 @@ pub mod credentials;
 pub mod delays;
 pub mod destination;
 pub mod dsn;
+pub mod header;
 pub mod identity;
 pub mod lifeline;
 pub mod log;
@@ -31,6 +33,7 @@ pub mod packet;
 pub mod routing;
 pub mod sandbox;
 pub mod secret;
+pub mod sender_logins;
 pub mod signals;
 pub mod status;
 pub mod table;

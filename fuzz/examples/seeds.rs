@@ -76,6 +76,9 @@ fn sessions(folder: &Folder, root: &Path) {
                 _ if line.starts_with("! recipients") => settings |= 4,
                 _ if line.starts_with("! trusted") => settings |= 8,
                 _ if line.starts_with("! xclient") => settings |= 16,
+                _ if line.starts_with("! starttls") => settings |= 32,
+                _ if line.starts_with("! auth") => settings |= 64,
+                _ if line.starts_with("! submission") => settings |= 128,
                 _ if line.starts_with("! commit full") => sent.extend([0xfe, 6]),
                 _ if line.starts_with("! commit") => sent.extend([0xfe, 7]),
                 _ => {}

@@ -9,17 +9,15 @@ pub struct Commands {
     answered: bool,
 }
 
-/// As the core: longer lines are forgotten.
-const MAX_LINE: usize = smtpd::session::line::MAX_LINE;
-
 impl Commands {
-    /// Takes octets, at most one line; gives the replies that are due, and the line when it is whole.
-    pub fn take(&mut self, octets: &[u8]) -> (usize, Option<Vec<u8>>) {
+    /// Takes octets, at most one line; gives the replies that are due, and the line when it is whole. Longer lines than `most` are
+    /// forgotten, as in the core.
+    pub fn take(&mut self, octets: &[u8], most: usize) -> (usize, Option<Vec<u8>>) {
         let mut due = 0;
         let mut whole = None;
         for octet in octets {
             self.length += 1;
-            if self.line.len() < MAX_LINE {
+            if self.line.len() < most {
                 self.line.push(*octet);
             }
             if (self.last, *octet) == (b'\r', b'\n') {
@@ -29,7 +27,7 @@ impl Commands {
                 *self = Self::default();
                 continue;
             }
-            if *octet == b'\n' && !self.answered && self.length <= MAX_LINE {
+            if *octet == b'\n' && !self.answered && self.length <= most {
                 due += 1;
                 self.answered = true;
             }

@@ -1,7 +1,7 @@
 //! Command lines with their parameters: what is understood, said again in its plain form, means the same.
 
-use common::address::Domain;
-use common::dsn::{EnvelopeId, Notify, OriginalRecipient, Return};
+use common::address::{Domain, ReversePath};
+use common::dsn::{EnvelopeId, Notify, OriginalRecipient, Return, encode_xtext};
 use smtpd::session::command::{self, Command};
 use smtpd::session::verbs;
 use spool::envelope::Body;
@@ -41,7 +41,7 @@ fn say(command: &Command) -> Option<String> {
     Some(match command {
         Command::Helo(name) => format!("HELO {name}"),
         Command::Ehlo(name) => format!("EHLO {name}"),
-        Command::Mail { sender, size, body, dsn, .. } => {
+        Command::Mail { sender, size, body, dsn, submitter } => {
             let size = size.map(|size| format!(" SIZE={size}")).unwrap_or_default();
             let body = match body {
                 Body::SevenBit => " BODY=7BIT",
@@ -50,7 +50,12 @@ fn say(command: &Command) -> Option<String> {
             };
             let ret = dsn.ret.map(|ret| format!(" RET={ret}")).unwrap_or_default();
             let id = dsn.envelope_id.as_ref().map(|id| format!(" ENVID={}", id.to_xtext()));
-            format!("MAIL FROM:<{sender}>{size}{body}{ret}{}", id.unwrap_or_default())
+            let by = submitter.as_ref().map(|by| match by {
+                ReversePath::Null => " AUTH=<>".to_owned(),
+                ReversePath::Address(address) => format!(" AUTH={}", encode_xtext(&address.to_string())),
+            });
+            let (id, by) = (id.unwrap_or_default(), by.unwrap_or_default());
+            format!("MAIL FROM:<{sender}>{size}{body}{ret}{id}{by}")
         }
         Command::Rcpt { recipient, bare_postmaster, dsn, .. } => {
             let notify =

@@ -4,6 +4,8 @@
 //! sender and recipients are those that were accepted; content ends at CRLF.CRLF and nowhere else, and comes out as it
 //! was meant; nothing follows the end; memory is bounded.
 //!
+//! An exchange of AUTH is one reply to each line, and nobody who has to log in sends mail before.
+//!
 //! The input: an octet of settings, one for the split, then what the client sends. In it `0xFE n` is not sent but does
 //! something else, see `Play::control`.
 
@@ -13,7 +15,9 @@ use common::address::{Address, ReversePath};
 use common::config::{BareNewlines, Networks};
 use common::time::Timestamp;
 use common::tls::Parameters;
-use smtpd::session::reply::{NO_SPACE, Reply, WRITE_ERROR};
+use smtpd::session::auth::{Login, MAX_RESPONSE, Offer};
+use smtpd::session::line::MAX_LINE;
+use smtpd::session::reply::{LOGIN_FAILED, NO_LOGIN_NOW, NO_SPACE, Reply, WRITE_ERROR};
 use smtpd::session::verbs::Stage;
 use smtpd::session::{Action, Answer, Client, MessageStart, Question, Session, Settings, Token};
 use spool::envelope::Recipient;
@@ -62,6 +66,9 @@ pub struct Play {
     session: Session,
     limit: u64,
     reject_bare: bool,
+    /// Has the client to log in, and has it?
+    required: bool,
+    logged_in: bool,
     now: Timestamp,
     step: u8,
     numbers: Numbers,
@@ -90,7 +97,7 @@ pub struct Play {
 
 impl Play {
     /// `settings`: bits for a small size limit (1), normalizing (2), few recipients (4), a trusted client (8), one that may
-    /// speak for others (16), STARTTLS (32). `step`: 0: packets come whole, 1:
+    /// speak for others (16), STARTTLS (32), AUTH (64), and nothing without it (128). `step`: 0: packets come whole, 1:
     /// octet by octet, others: in pieces of up to so many octets.
     pub fn new(settings: u8, step: u8) -> Self {
         let limit = if settings & 1 == 0 { 0 } else { 500 };
@@ -108,6 +115,8 @@ impl Play {
             session: Session::new(Arc::new(rules), client, Timestamp(0)),
             limit,
             reject_bare,
+            required: settings & 128 != 0,
+            logged_in: false,
             now: Timestamp(0),
             step,
             numbers: Numbers::new(step.into()),
@@ -132,6 +141,9 @@ impl Play {
         if settings & 32 != 0 {
             play.session.offer_starttls();
         }
+        let names = ["PLAIN".to_owned(), "X-1".to_owned()];
+        let offer = if settings & 64 != 0 { Offer::Mechanisms(names.into()) } else { Offer::Absent };
+        play.session.offer_auth(offer, play.required);
         play.act();
         assert_eq!(std::mem::take(&mut play.codes), [220]);
         play
@@ -193,7 +205,7 @@ impl Play {
     fn receive(&mut self, mut part: &[u8]) {
         let mut idle = 0;
         while !part.is_empty() && !self.closed {
-            let before = self.session.stage();
+            let (before, exchange) = (self.session.stage(), self.session.awaits_response());
             let taken = self.session.receive(part, self.now);
             idle = if taken.used == 0 && taken.content.is_empty() { idle + 1 } else { 0 };
             assert!(idle < 3, "the core takes no input and wants nothing");
@@ -209,6 +221,7 @@ impl Play {
             }
             match before {
                 Some(stage) => self.commanded(stage, used),
+                None if exchange => self.responded(used),
                 None => self.sent_content(used),
             }
         }
@@ -216,7 +229,7 @@ impl Play {
 
     /// Octets that the core took for commands.
     fn commanded(&mut self, before: Stage, used: &[u8]) {
-        let (due, line) = self.commands.take(used);
+        let (due, line) = self.commands.take(used, MAX_LINE);
         self.due += due;
         self.act();
         let codes = std::mem::take(&mut self.codes);
@@ -235,6 +248,11 @@ impl Play {
         self.due -= later;
         assert_eq!(codes.len(), due - later, "one reply to each command");
         let ok = codes.first().is_some_and(|code| *code < 400);
+        if self.session.awaits_response() {
+            assert_eq!((verb.as_slice(), codes.as_slice()), (&b"AUTH"[..], &[334][..]));
+            assert!(self.transaction.is_none(), "no AUTH within a transaction");
+            return;
+        }
         if ok && matches!(verb.as_slice(), b"RSET" | b"HELO" | b"EHLO" | b"XCLIENT" | b"STARTTLS") {
             assert!(self.open.is_none(), "nothing of the message is left");
             self.transaction = None;
@@ -260,6 +278,25 @@ impl Play {
             return;
         }
         self.stage_is_right((!ok).then_some(before));
+    }
+
+    /// Octets that the core took for a line of an exchange.
+    fn responded(&mut self, used: &[u8]) {
+        let (due, _) = self.commands.take(used, MAX_RESPONSE);
+        self.due += due;
+        self.act();
+        let codes = std::mem::take(&mut self.codes);
+        if self.closed {
+            self.due -= due.saturating_sub(1);
+            return;
+        }
+        assert_eq!(codes.len(), due, "one reply to each response");
+        if self.session.awaits_response() {
+            assert!(codes.iter().all(|code| *code == 334));
+        } else {
+            assert!(codes.iter().all(|code| *code != 334) && codes.len() == 1);
+            self.stage_is_right(None);
+        }
     }
 
     /// `unchanged`: the stage before a refusal.
@@ -369,6 +406,7 @@ impl Play {
         }
         if question == Question::Handshake && !self.lost {
             self.content = None;
+            self.logged_in = false;
             self.commands = Commands::default();
             let parameters = Parameters {
                 version: "TLSv1.3",
@@ -386,7 +424,15 @@ impl Play {
     fn answer(&mut self, question: Question) -> Answer {
         let refused = |code, enhanced| Answer::Refused(Reply::fixed(code, enhanced, "not here"));
         match question {
+            Question::Connect { .. } => {
+                // Another client: logged in when the host in front says so.
+                self.logged_in = self.session.login().is_some();
+                Answer::Yes
+            }
+            Question::Login { initial, .. } => self.exchange(initial.map(|octets| octets.0)),
+            Question::Response(octets) => self.exchange(Some(octets.0)),
             Question::Sender { sender, .. } => {
+                assert!(self.logged_in || !self.required, "no mail from who has not logged in");
                 if sender.address().is_some_and(|a| a.local_part().as_str() == "no") {
                     return refused(550, (5, 7, 1));
                 }
@@ -416,6 +462,22 @@ impl Play {
         }
     }
 
+    /// What a mechanism would say.
+    fn exchange(&mut self, said: Option<Vec<u8>>) -> Answer {
+        match said.as_deref() {
+            None | Some(b"more") => Answer::Challenge(b"more".to_vec()),
+            Some(b"much") => Answer::Challenge(vec![0; 9210]),
+            Some(b"too much") => Answer::Challenge(vec![0; 9211]),
+            Some(b"end") => Answer::Refused(Reply::fixed(421, (4, 7, 0), "not you")),
+            Some(b"late") => Answer::Refused(NO_LOGIN_NOW),
+            Some([b'o', b'k', ..]) => {
+                self.logged_in = true;
+                Answer::LoggedIn(Login { name: "joe".into(), method: "PLAIN".into() })
+            }
+            Some(_) => Answer::Refused(LOGIN_FAILED),
+        }
+    }
+
     /// The message is whole: is it what the client sent?
     fn commit(&mut self) -> Answer {
         if self.lost {
@@ -441,6 +503,7 @@ impl Play {
         assert!(self.open.is_none(), "one message at a time");
         let transaction = self.transaction.take().expect("a message belongs to a transaction");
         assert_eq!(start.sender, transaction.sender);
+        assert_eq!(start.login.is_some(), self.logged_in);
         let recipients: Vec<_> = start.recipients.iter().map(|r| r.address.clone()).collect();
         assert_eq!(recipients, transaction.recipients);
         assert!(!recipients.is_empty());
@@ -463,7 +526,7 @@ impl Play {
     }
 
     fn shut_down(&mut self, at_once: bool) {
-        let in_content = self.session.stage().is_none();
+        let in_content = self.session.stage().is_none() && !self.session.awaits_response();
         let done = self.session.shut_down(at_once);
         assert_eq!(done, self.closed || at_once || !in_content);
         self.act();

@@ -206,6 +206,7 @@ impl Connection {
                     }
                 }
                 Action::Discard => self.message = None,
+                Action::EndLogin => {}
                 Action::Log(..) => log(action),
                 Action::Close { expected } => {
                     self.flush().await?;
@@ -231,6 +232,7 @@ impl Connection {
                 self.judge.connect(&client, destination).await
             }
             Question::Hello { name } => self.judge.hello(&name).await,
+            Question::Login { .. } | Question::Response(_) => Answer::Refused(reply::NO_LOGIN_NOW),
             Question::Sender { sender, size } => {
                 self.judge.sender(sender, size, self.shared.store.free()).await
             }

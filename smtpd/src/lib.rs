@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`session`] | the protocol, without I/O |
 //! | [`policy`], [`restrictions`], [`greylist`], [`rates`] | who may send what to whom, and how often: pure |
-//! | [`received`] | the `Received` field: pure |
+//! | [`received`], [`mend`] | the `Received` field; what a submitted message lacks: pure |
 //! | [`rules`], [`lookup`] | the configuration and the tables as sessions see them; the DNS |
 //! | [`judge`] | answers a session's questions by all of these |
 //! | [`driver`], [`message`] | one connection; one message on its way into its queue file |
@@ -23,6 +23,7 @@ pub mod greylist;
 pub mod judge;
 pub mod listen;
 pub mod lookup;
+pub mod mend;
 pub mod message;
 pub mod policy;
 pub mod proxy;

@@ -210,7 +210,7 @@ impl Begin {
         let now = Timestamp::now();
         let mut writer = Box::new(self.store.spooler.begin(now)?);
         let _ = self.id.set(writer.id());
-        let MessageStart { sender, body, dsn, recipients, hello, tls } = &self.start;
+        let MessageStart { sender, body, dsn, recipients, hello, tls, login, submitter } = &self.start;
         writer.set_envelope(&Envelope {
             sender: sender.clone(),
             arrived: now,
@@ -238,7 +238,14 @@ impl Begin {
             now,
         );
         writer.write(field.as_bytes())?;
-        common::info!("{}: client={}", writer.id(), self.client);
+        let mut line = format!("{}: client={}", writer.id(), self.client);
+        if let Some(login) = login {
+            line.push_str(&format!(", sasl_method={}, sasl_username={}", login.method, login.name));
+        }
+        if let Some(submitter) = submitter {
+            line.push_str(&format!(", sasl_sender={submitter}"));
+        }
+        common::info!("{line}");
         Ok(writer)
     }
 

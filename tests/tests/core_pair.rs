@@ -95,7 +95,7 @@ impl Server {
                 session::Action::Append(content) => self.open.as_mut().unwrap().content.extend(content),
                 session::Action::Discard => self.open = None,
                 session::Action::Close { .. } => self.closed = true,
-                session::Action::Flush | session::Action::Log(..) => {}
+                session::Action::Flush | session::Action::EndLogin | session::Action::Log(..) => {}
             }
         }
     }
@@ -107,6 +107,8 @@ impl Server {
             | Question::Hello { .. }
             | Question::Quiet
             | Question::Handshake
+            | Question::Login { .. }
+            | Question::Response(_)
             | Question::Sender { .. }
             | Question::Data { .. } => Answer::Yes,
             Question::Recipient { recipient, .. } => match recipient.local_part().as_str() {

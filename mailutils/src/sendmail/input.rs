@@ -6,6 +6,7 @@
 //! are passed over.
 
 use super::header::{self, Field};
+use common::header::name_length;
 
 /// Longest header, in octets.
 pub const MAX_HEADER: usize = 1024 * 1024;
@@ -139,7 +140,7 @@ impl HeadReader {
                 continue;
             }
             let continues = !first && matches!(line.first(), Some(b' ' | b'\t'));
-            if !continues && header::name_length(line).is_none() {
+            if !continues && name_length(line).is_none() {
                 let blank = line == b"\r\n";
                 return Ok(Some(self.cut(blank)));
             }

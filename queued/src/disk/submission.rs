@@ -59,12 +59,7 @@ pub(super) fn top(
         text.push_str(&format!("Date: {date}\r\n"));
     }
     if !header.from {
-        match sender {
-            ReversePath::Address(address) => text.push_str(&format!("From: {address}\r\n")),
-            ReversePath::Null => {
-                text.push_str(&format!("From: MAILER-DAEMON@{hostname} (Mail Delivery System)\r\n"));
-            }
-        }
+        text.push_str(&format!("From: {}\r\n", common::header::from(sender, hostname)));
     }
     // Text without a header would be read as one.
     if !header.any && !start.starts_with(b"\r\n") {

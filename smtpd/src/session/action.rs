@@ -1,6 +1,7 @@
 //! What goes in and out of the session: settings, the client, actions to carry out, questions and their
 //! answers.
 
+use super::auth::{Login, Secret};
 use super::limits::Limits;
 use super::reply::Reply;
 use common::address::{Address, Domain, ReversePath};
@@ -113,16 +114,25 @@ pub struct MessageStart {
     pub hello: Arc<Hello>,
     /// The encryption that it comes by.
     pub tls: Option<Arc<Parameters>>,
+    /// Who has logged in.
+    pub login: Option<Arc<Login>>,
+    /// AUTH of MAIL (RFC 4954 5): who has submitted it at first, as far as a client that we believe says so.
+    pub submitter: Option<ReversePath>,
 }
 
 impl MessageStart {
-    /// The protocol that the message comes by, for `Received` (RFC 3848, RFC 6531 4.3).
+    /// The protocol that the message comes by, for `Received` (RFC 3848, RFC 6531 4.3). HELO has neither TLS nor AUTH.
     pub fn protocol(&self) -> &'static str {
-        match (self.body == Body::Utf8, self.tls.is_some()) {
-            (true, true) => "UTF8SMTPS",
-            (true, false) => "UTF8SMTP",
-            (false, true) if self.hello.extended => "ESMTPS",
-            (false, _) => self.hello.protocol(),
+        match (self.body == Body::Utf8, self.tls.is_some(), self.login.is_some()) {
+            (true, true, true) => "UTF8SMTPSA",
+            (true, true, false) => "UTF8SMTPS",
+            (true, false, true) => "UTF8SMTPA",
+            (true, false, false) => "UTF8SMTP",
+            (false, ..) if !self.hello.extended => self.hello.protocol(),
+            (false, true, true) => "ESMTPSA",
+            (false, true, false) => "ESMTPS",
+            (false, false, true) => "ESMTPA",
+            (false, false, false) => self.hello.protocol(),
         }
     }
 }
@@ -146,6 +156,16 @@ pub enum Question {
     /// After the reply to STARTTLS: do the handshake, without reading anything before it. When it is done:
     /// [`super::Session::secured`], and any answer; when it fails the connection is lost.
     Handshake,
+    /// AUTH: an exchange begins, by a mechanism that was offered. Answer: [`Answer::Challenge`], [`Answer::LoggedIn`] or
+    /// [`Answer::Refused`], which ends the exchange, and with 421 the session.
+    Login {
+        /// In upper case.
+        mechanism: String,
+        /// What the client says first, if it does.
+        initial: Option<Secret>,
+    },
+    /// The client's answer to a challenge. Answers as before.
+    Response(Secret),
     /// HELO or EHLO: is this name taken? Answer: [`Answer::Yes`] or [`Answer::Refused`].
     Hello {
         /// The argument; see [`Hello::name`].
@@ -189,6 +209,10 @@ pub enum Answer {
     YesAs(Recipient),
     /// The message is on stable storage.
     Queued(QueueId),
+    /// An exchange goes on with these octets.
+    Challenge(Vec<u8>),
+    /// An exchange has ended well.
+    LoggedIn(Login),
     /// Refused with this reply. A `4xx` is held to be our own trouble, not the client's error.
     Refused(Reply),
 }
@@ -218,6 +242,8 @@ pub enum Action {
     Append(&'static [u8]),
     /// The message begun is not wanted: nothing of it may remain, no more of its content follows.
     Discard,
+    /// The exchange that was begun is over: the client has given up, or cannot be understood.
+    EndLogin,
     /// Write this line to the log.
     Log(Severity, String),
     /// Send what is waiting, then close the connection. Nothing follows.

@@ -66,9 +66,7 @@ impl Session {
                 self.log_data_reject(&transaction, &reply);
                 Some(Unwanted::Refused(reply))
             }
-            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) => {
-                self.is_too_much(0, size).then_some(Unwanted::TooLarge)
-            }
+            _ => self.is_too_much(0, size).then_some(Unwanted::TooLarge),
         };
         let (mut content, start) = self.begin(transaction, Framing::Chunks(Chunks::new()));
         content.logged = matches!(refused, Some(Unwanted::Refused(_)));

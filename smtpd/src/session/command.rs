@@ -1,4 +1,4 @@
-//! The grammar of commands (RFC 5321 4.1.2; parameters: RFC 1870, RFC 6152, RFC 3461). A line becomes a value or the
+//! The grammar of commands (RFC 5321 4.1.2; parameters: RFC 1870, RFC 6152, RFC 3461, RFC 4954). A line becomes a value or the
 //! reply that refuses it. RFC 6531: UTF-8 in paths where SMTPUTF8 was said.
 //!
 //! Taken beyond the grammar, because clients send it and it can mean only one thing: blanks at the end of a
@@ -8,7 +8,7 @@
 use super::reply::{self, Reply, syntax};
 use super::verbs::Verb;
 use common::address::{Address, AddressError, Domain, ForwardPath, ReversePath, parse_path};
-use common::dsn::{EnvelopeId, MessageDsn, OriginalRecipient, RecipientDsn};
+use common::dsn::{EnvelopeId, MessageDsn, OriginalRecipient, RecipientDsn, decode_xtext};
 use spool::envelope::Body;
 
 /// Longest name taken from HELO or EHLO, in octets (RFC 5321 4.5.3.1.2).
@@ -21,6 +21,7 @@ const BAD_RECIPIENT: Reply = Reply::fixed(501, (5, 1, 3), "Bad recipient address
 const BAD_SIZE: Reply = syntax("Bad message size syntax");
 const BAD_SMTPUTF8: Reply = syntax("Error: Bad SMTPUTF8 parameter syntax");
 const BAD_RET: Reply = syntax("Error: Bad RET parameter syntax");
+const BAD_AUTH: Reply = syntax("Error: Bad AUTH parameter syntax");
 const BAD_ENVID: Reply = syntax("Error: Bad ENVID parameter syntax");
 const BAD_NOTIFY: Reply = syntax("Error: Bad NOTIFY parameter syntax");
 const BAD_ORCPT: Reply = syntax("Error: Bad ORCPT parameter syntax");
@@ -42,6 +43,8 @@ pub enum Command {
         body: Body,
         /// RET and ENVID.
         dsn: MessageDsn,
+        /// AUTH; `<>` when the client does not know.
+        submitter: Option<ReversePath>,
     },
     /// `RCPT TO:<…>`.
     Rcpt {
@@ -108,8 +111,10 @@ pub fn parse(verb: Verb, args: &[u8], mail_name: &Domain, utf8: bool) -> Option<
         Verb::Help => Ok(Command::Help),
         // Whoever wants to go may go.
         Verb::Quit => Ok(Command::Quit),
-        // BDAT, XCLIENT and STARTTLS are read where they are carried out.
-        Verb::Bdat | Verb::Xclient | Verb::StartTls | Verb::NotOffered | Verb::Foreign => return None,
+        // BDAT, XCLIENT, AUTH and STARTTLS are read where they are carried out.
+        Verb::Bdat | Verb::Xclient | Verb::StartTls | Verb::Auth | Verb::NotOffered | Verb::Foreign => {
+            return None;
+        }
     })
 }
 
@@ -146,6 +151,7 @@ fn mail(args: &str, mail_name: &Domain) -> Result<Command, Reply> {
     let mut body = None;
     let mut utf8 = None;
     let mut dsn = MessageDsn::default();
+    let mut submitter = None;
     for (key, value) in parameters(rest) {
         if key.eq_ignore_ascii_case("SIZE") {
             once(&mut size, key, octets(value)?)?;
@@ -167,6 +173,8 @@ fn mail(args: &str, mail_name: &Domain) -> Result<Command, Reply> {
         } else if key.eq_ignore_ascii_case("ENVID") {
             let id = value.and_then(|v| EnvelopeId::from_xtext(v).ok()).ok_or(BAD_ENVID)?;
             once(&mut dsn.envelope_id, key, id)?;
+        } else if key.eq_ignore_ascii_case("AUTH") {
+            once(&mut submitter, key, mailbox(value, mail_name).ok_or(BAD_AUTH)?)?;
         } else {
             return Err(reply::unsupported_option(&option(key, value)));
         }
@@ -175,7 +183,18 @@ fn mail(args: &str, mail_name: &Domain) -> Result<Command, Reply> {
         return Err(reply::UTF8_NOT_DECLARED);
     }
     let body = if utf8.is_some() { Body::Utf8 } else { body.unwrap_or(Body::SevenBit) };
-    Ok(Command::Mail { sender, size, body, dsn })
+    Ok(Command::Mail { sender, size, body, dsn, submitter })
+}
+
+/// RFC 4954 5: `<>`, or an address in xtext; some put it into brackets.
+fn mailbox(value: Option<&str>, mail_name: &Domain) -> Option<ReversePath> {
+    let text = decode_xtext(value?).ok()?;
+    let inner = match text.strip_prefix('<') {
+        Some(rest) => rest.strip_suffix('>')?,
+        None if text.is_empty() => return None,
+        None => &text,
+    };
+    ReversePath::from_path(inner, mail_name).ok()
 }
 
 /// RFC 5321 4.1.1.11: a parameter stands once.
@@ -249,10 +268,11 @@ mod tests {
         match parse(rule.verb, args, &"mail.example".parse().unwrap(), line.ends_with(b"~")) {
             None => "not offered".into(),
             Some(Err(reply)) => reply.to_string(),
-            Some(Ok(Command::Mail { sender, size, body, dsn })) => {
+            Some(Ok(Command::Mail { sender, size, body, dsn, submitter })) => {
                 let ret = dsn.ret.map(|ret| format!(" RET={ret}")).unwrap_or_default();
                 let id = dsn.envelope_id.map(|id| format!(" ENVID={:?}", id.as_str())).unwrap_or_default();
-                format!("mail {sender} {size:?} {body:?}{ret}{id}")
+                let by = submitter.map(|by| format!(" AUTH=<{by}>")).unwrap_or_default();
+                format!("mail {sender} {size:?} {body:?}{ret}{id}{by}")
             }
             Some(Ok(Command::Rcpt { recipient, bare_postmaster, dsn })) => {
                 let notify = match dsn.notify.to_string() {
@@ -276,6 +296,7 @@ mod tests {
         let utf8 = "553 5.6.7 Error: SMTPUTF8 is required for this address";
         let (ret, envid) =
             ("501 5.5.4 Error: Bad RET parameter syntax", "501 5.5.4 Error: Bad ENVID parameter syntax");
+        let auth = "501 5.5.4 Error: Bad AUTH parameter syntax";
         let (notify, orcpt) =
             ("501 5.5.4 Error: Bad NOTIFY parameter syntax", "501 5.5.4 Error: Bad ORCPT parameter syntax");
         let long = format!("MAIL FROM:<{}@example.com>", "x".repeat(250));
@@ -323,7 +344,14 @@ mod tests {
             ("VRFY jörg", utf8),
             ("VRFY jörg SMTPUTF8", "Vrfy(\"jörg\")"),
             ("EHLO bücher.example", "501 5.5.2 Error: control or non-ASCII character in command"),
-            ("MAIL FROM:<a@b> AUTH=<>", "555 5.5.4 Unsupported option: AUTH=<>"),
+            ("MAIL FROM:<a@b> AUTH=<>", "mail a@b None SevenBit AUTH=<>"),
+            ("MAIL FROM:<a@b> auth=e+3Dmc2@example.com", "mail a@b None SevenBit AUTH=<e=mc2@example.com>"),
+            ("MAIL FROM:<a@b> AUTH=<joe@c.example>", "mail a@b None SevenBit AUTH=<joe@c.example>"),
+            ("MAIL FROM:<a@b> AUTH", auth),
+            ("MAIL FROM:<a@b> AUTH=", auth),
+            ("MAIL FROM:<a@b> AUTH=<", auth),
+            ("MAIL FROM:<a@b> AUTH=a+0D+0A@b", auth),
+            ("MAIL FROM:<a@b> AUTH=<> AUTH=<>", "501 5.5.4 Error: multiple AUTH= options"),
             ("MAIL FROM:<a@b> RET=HDRS", "mail a@b None SevenBit RET=HDRS"),
             ("MAIL FROM:<> envid=a+2Bb+20c ret=full", "mail  None SevenBit RET=FULL ENVID=\"a+b c\""),
             ("MAIL FROM:<a@b> RET", ret),

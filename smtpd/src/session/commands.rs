@@ -1,6 +1,7 @@
 //! What each command does, once its line is whole (RFC 5321 4.1.1).
 
 use super::action::{Action, Answer, Hello, MessageStart, Question};
+use super::auth::Offer;
 use super::command::{self, Command};
 use super::data::Decoder;
 use super::header::HeaderScan;
@@ -64,6 +65,8 @@ impl Session {
             Verb::Data => false,
             // Whoever sits on the line could have put it there, to be taken for what comes encrypted.
             Verb::StartTls => false,
+            // RFC 4954 4: the last of a group. What follows it would be taken for a response.
+            Verb::Auth => false,
             // Nobody will read it.
             Verb::Quit => true,
             _ => self.is_trusted() || (self.may_pipeline() && !rule.ends_group),
@@ -77,12 +80,19 @@ impl Session {
 
     fn run(&mut self, rule: &verbs::Rule, args: &[u8]) -> Result<Done, Reply> {
         let stage = self.stage().unwrap_or(Stage::Fresh);
+        if rule.verb == Verb::Auth && self.auth == Offer::Absent {
+            return Err(reply::NOT_IMPLEMENTED);
+        }
+        let refusal = rule.refusal_in(stage).map(|refusal| self.refusal_of_stage(rule.verb, refusal));
+        let refusal = match stage {
+            Stage::Fresh => refusal.or_else(|| self.login_missing(rule)),
+            _ => self.login_missing(rule).or(refusal),
+        };
         if rule.verb == Verb::Bdat {
-            let refusal = rule.refusal_in(stage).map(|refusal| self.refusal_of_stage(rule.verb, refusal));
             return self.bdat(args, refusal);
         }
-        if let Some(refusal) = rule.refusal_in(stage) {
-            return Err(self.refusal_of_stage(rule.verb, refusal));
+        if let Some(refusal) = refusal {
+            return Err(refusal);
         }
         if args.contains(&b'\r') {
             return Err(reply::BARE_CR);
@@ -91,6 +101,7 @@ impl Session {
         match rule.verb {
             Verb::Xclient => return self.xclient(args),
             Verb::StartTls => return self.start_tls(args),
+            Verb::Auth => return self.auth(args),
             _ => {}
         }
         let Some(command) = command::parse(rule.verb, args, &self.settings.mail_name, utf8) else {
@@ -99,7 +110,9 @@ impl Session {
         match command? {
             Command::Helo(name) => Ok(self.ask_hello(Hello { name, extended: false })),
             Command::Ehlo(name) => Ok(self.ask_hello(Hello { name, extended: true })),
-            Command::Mail { sender, size, body, dsn } => self.mail(sender, size, body, dsn),
+            Command::Mail { sender, size, body, dsn, submitter } => {
+                self.mail((sender, size), body, dsn, submitter)
+            }
             Command::Rcpt { recipient, bare_postmaster, dsn } => self.rcpt(recipient, bare_postmaster, dsn),
             Command::Data => self.data(),
             Command::Rset => {
@@ -146,14 +159,14 @@ impl Session {
                 self.log_reject("CONNECT", &reply, None, None);
                 self.close(reply);
             }
-            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) if self.after == After::Connect => {
+            _ if self.after == After::Connect => {
                 if self.is_trusted() {
                     self.greet();
                 } else {
                     self.ask(Asked::Quiet, Question::Quiet);
                 }
             }
-            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) => self.greet(),
+            _ => self.greet(),
         }
     }
 
@@ -162,7 +175,7 @@ impl Session {
         match answer {
             // RFC 5321 3.1: the client waits for the greeting.
             Answer::Refused(_) => self.out_of_turn(b""),
-            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) => self.greet(),
+            _ => self.greet(),
         }
     }
 
@@ -187,7 +200,7 @@ impl Session {
                 self.log_reject(verb, &reply, None, None);
                 self.refuse_by_class(reply);
             }
-            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) => {
+            _ => {
                 let reply = self.hello(hello);
                 self.accept(reply);
             }
@@ -205,17 +218,20 @@ impl Session {
             return Reply::plain(250, hostname.to_string().into());
         }
         let mut lines = vec![hostname.to_string()];
-        lines.extend(offer::keywords(&self.settings, self.offers_tls(), self.xclient));
+        lines.extend(offer::keywords(&self.settings, self.offers_tls(), self.mechanisms(), self.xclient));
         Reply::plain(250, lines.join("\n").into())
     }
 
     fn mail(
         &mut self,
-        sender: ReversePath,
-        size: Option<u64>,
+        (sender, size): (ReversePath, Option<u64>),
         body: Body,
         dsn: MessageDsn,
+        submitter: Option<ReversePath>,
     ) -> Result<Done, Reply> {
+        if submitter.is_some() && self.auth == Offer::Absent && self.login.is_none() {
+            return Err(reply::unsupported_option("AUTH"));
+        }
         let limit = self.settings.message_size_limit;
         if limit > 0 && size.is_some_and(|size| size > limit) {
             self.log_reject("MAIL", &reply::TOO_LARGE, Some(sender.to_string()), None);
@@ -228,7 +244,9 @@ impl Session {
             self.close(reply::closing((7, 0), &self.settings.hostname, text));
             return Ok(Done::Silent);
         }
-        let transaction = Transaction::new(sender.clone(), body, dsn, Lease::new(limits.memory.clone()));
+        let mut transaction = Transaction::new(sender.clone(), body, dsn, Lease::new(limits.memory.clone()));
+        // RFC 4954 5: whoever has not logged in and is not trusted is not believed.
+        transaction.submitter = submitter.filter(|_| self.login.is_some() || self.is_trusted());
         self.ask(Asked::Sender(Box::new(transaction)), Question::Sender { sender, size });
         Ok(Done::Silent)
     }
@@ -270,7 +288,7 @@ impl Session {
                 self.phase = Phase::Open(transaction);
                 self.refuse_by_class(reply);
             }
-            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) => {
+            _ => {
                 let (content, start) = self.begin(*transaction, Framing::Dot(Decoder::default()));
                 self.phase = Phase::Content(content);
                 self.actions.push_back(Action::Begin(start));
@@ -295,7 +313,7 @@ impl Session {
         transaction: Transaction,
         framing: Framing,
     ) -> (Box<Content>, Box<MessageStart>) {
-        let Transaction { sender, body, dsn, recipients, lease, .. } = transaction;
+        let Transaction { sender, body, dsn, submitter, recipients, lease, .. } = transaction;
         let hello = self.hello.clone().unwrap_or_else(|| {
             // MAIL is refused before HELO, so there is one.
             Arc::new(Hello { name: String::new(), extended: false })
@@ -314,7 +332,9 @@ impl Session {
             lease,
             held: 0,
         };
-        (Box::new(content), Box::new(MessageStart { sender, body, dsn, recipients, hello, tls: self.tls() }))
+        let (tls, login) = (self.tls(), self.login.clone());
+        let start = MessageStart { sender, body, dsn, recipients, hello, tls, login, submitter };
+        (Box::new(content), Box::new(start))
     }
 
     /// Goes on after a question.
@@ -324,6 +344,7 @@ impl Session {
             Asked::Quiet => self.quiet_answered(answer),
             // The driver has said that it cannot.
             Asked::Handshake => self.end_unheard("lost connection"),
+            Asked::Login => self.login_answered(answer),
             Asked::Hello(hello, before) => self.hello_answered(hello, *before, answer),
             Asked::Data(transaction) => self.data_answered(transaction, answer),
             Asked::FirstChunk(transaction, size, last) => {
@@ -345,7 +366,7 @@ impl Session {
                 self.log_reject("MAIL", &reply, Some(transaction.sender.to_string()), None);
                 self.refuse_by_class(reply);
             }
-            Answer::Yes | Answer::YesAs(_) | Answer::Queued(_) => {
+            _ => {
                 self.transactions = self.transactions.saturating_add(1);
                 self.phase = Phase::Open(transaction);
                 self.accept(reply::SENDER_OK);
@@ -372,7 +393,7 @@ impl Session {
             Answer::YesAs(meant) => {
                 self.recipient_taken(transaction, Recipient { dsn: recipient.dsn, ..meant });
             }
-            Answer::Yes | Answer::Queued(_) => self.recipient_taken(transaction, recipient),
+            _ => self.recipient_taken(transaction, recipient),
         }
     }
 

@@ -148,7 +148,7 @@ impl Session {
                 self.refuse_by_class(reply);
             }
             // Without an ID there is no message.
-            Answer::Yes | Answer::YesAs(_) => self.say(reply::WRITE_ERROR),
+            _ => self.say(reply::WRITE_ERROR),
         }
         self.after = After::EndOfMessage;
         self.actions.push_back(Action::Flush);

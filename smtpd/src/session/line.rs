@@ -1,12 +1,13 @@
 //! Command lines out of a stream of octets, in bounded memory.
 //!
 //! Only CRLF ends a line. A line that arrives whole is lent from the input without a copy; a partial one is
-//! held until its end comes. A line over [`MAX_LINE`] is forgotten up to its CRLF and reported once, so that
+//! held until its end comes. A line over the limit is forgotten up to its CRLF and reported once, so that
 //! its tail is never taken for a command. A line with a bare LF is reported as soon as that is
 //! seen, and the rest of it forgotten as well: it may be what somebody has injected into a client's command.
 //! Of both it is told whether they began as BDAT, since then what follows may be no command.
 
 use memchr::memchr;
+use std::fmt;
 
 /// Longest command line with its CRLF, in octets: RFC 5321 4.5.3.1.4 asks for 512, and each extension's
 /// parameters add to that; this is what Postfix takes.
@@ -32,7 +33,7 @@ pub enum Line<'a> {
 }
 
 /// Assembles lines. At rest it holds no memory.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct LineReader {
     held: Vec<u8>,
     skipping: Option<Skipping>,
@@ -50,14 +51,14 @@ struct Skipping {
 }
 
 impl LineReader {
-    /// Takes octets up to the end of one line; gives how many and what they made. After [`Line::Whole`] call
-    /// [`LineReader::release`].
-    pub fn take<'a>(&'a mut self, input: &'a [u8]) -> (usize, Line<'a>) {
+    /// Takes octets up to the end of one line, which may have so many with its CRLF; gives how many and what they made. After
+    /// [`Line::Whole`] call [`LineReader::release`].
+    pub fn take<'a>(&'a mut self, input: &'a [u8], most: usize) -> (usize, Line<'a>) {
         if let Some(skipping) = self.skipping {
             return self.skip(input, skipping);
         }
         let Some(end) = memchr(b'\n', input) else {
-            return self.hold(input);
+            return self.hold(input, most);
         };
         let used = end + 1;
         let Some(line) = input.get(..used) else { return (0, Line::Partial) };
@@ -65,7 +66,7 @@ impl LineReader {
             Some(before) => line.get(before) == Some(&b'\r'),
             None => self.held.last() == Some(&b'\r'),
         };
-        if self.held.len() + line.len() > MAX_LINE {
+        if self.held.len() + line.len() > most {
             let bdat = self.begins_as_bdat(line);
             self.release();
             if after_cr {
@@ -103,8 +104,8 @@ impl LineReader {
         b"BDAT".iter().all(|wanted| octets.next().is_some_and(|octet| octet.eq_ignore_ascii_case(wanted)))
     }
 
-    fn hold<'a>(&mut self, input: &[u8]) -> (usize, Line<'a>) {
-        if self.held.len() + input.len() > MAX_LINE {
+    fn hold<'a>(&mut self, input: &[u8], most: usize) -> (usize, Line<'a>) {
+        if self.held.len() + input.len() > most {
             let bdat = self.begins_as_bdat(input);
             self.release();
             self.skipping = Some(Skipping { after_cr: input.last() == Some(&b'\r'), reported: false, bdat });
@@ -128,6 +129,13 @@ impl LineReader {
     }
 }
 
+/// Without what it holds: that may be a password.
+impl fmt::Debug for LineReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LineReader({} octets, {:?})", self.held.len(), self.skipping)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,7 +145,7 @@ mod tests {
         let mut out = Vec::new();
         for mut rest in input.chunks(chunk) {
             while !rest.is_empty() {
-                let (used, line) = reader.take(rest);
+                let (used, line) = reader.take(rest, MAX_LINE);
                 let ended = !matches!(line, Line::Partial | Line::BareLf { .. });
                 match line {
                     Line::Partial => {}

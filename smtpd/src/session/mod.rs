@@ -10,10 +10,12 @@
 //! | --- | --- |
 //! | [`mod@line`], [`command`], [`verbs`] | what a command is, and where it is allowed |
 //! | `commands` | what each command does |
+//! | [`auth`] | who is there |
 //! | [`data`], [`chunk`], [`header`], `content` | content: its end, its line ends, its limits |
 //! | [`reply`], [`tally`] | the words; the counts |
 
 pub mod action;
+pub mod auth;
 mod bdat;
 pub mod chunk;
 pub mod command;
@@ -60,6 +62,9 @@ pub struct Session {
     xclient: bool,
     destination: Option<IpAddr>,
     tls: tls::Tls,
+    auth: auth::Offer,
+    auth_required: bool,
+    login: Option<Arc<auth::Login>>,
     token: u32,
     deadline: Option<Timestamp>,
     /// For a command line, and for each KiB of content.
@@ -79,6 +84,8 @@ enum Phase {
     Open(Box<Transaction>),
     /// Waiting for the driver.
     Asked(Asked),
+    /// A line of an exchange, no transaction.
+    Dialogue,
     /// Content.
     Content(Box<Content>),
     /// Commands, between two chunks of content.
@@ -97,7 +104,7 @@ impl Phase {
             Self::Skipping(skipped) => skipped.then.holds_message(),
             Self::Asked(Asked::Commit(_)) => true,
             Self::Asked(Asked::Hello(_, before)) => before.holds_message(),
-            Self::Idle | Self::Open(_) | Self::Asked(_) | Self::Closed => false,
+            Self::Idle | Self::Open(_) | Self::Asked(_) | Self::Dialogue | Self::Closed => false,
         }
     }
 }
@@ -108,6 +115,7 @@ enum Asked {
     Connect,
     Quiet,
     Handshake,
+    Login,
     Hello(Hello, Box<Phase>),
     Sender(Box<Transaction>),
     Recipient(Box<Transaction>, spool::envelope::Recipient),
@@ -164,6 +172,9 @@ impl Session {
             xclient: false,
             destination: None,
             tls: tls::Tls::Absent,
+            auth: auth::Offer::Absent,
+            auth_required: false,
+            login: None,
             token: 0,
             deadline: None,
             patience,
@@ -184,6 +195,7 @@ impl Session {
             Phase::Idle | Phase::Open(_) | Phase::Chunks(_) => {
                 Taken { used: self.receive_line(input, now), content: b"" }
             }
+            Phase::Dialogue => Taken { used: self.receive_response(input, now), content: b"" },
             Phase::Content(_) => self.receive_content(input, now),
             Phase::Skipping(_) => Taken { used: self.receive_skipped(input, now), content: b"" },
             Phase::Asked(_) => Taken { used: 0, content: b"" },
@@ -283,7 +295,7 @@ impl Session {
         self.destination
     }
 
-    /// How far the dialogue is; `None` while content or an answer is awaited, and after the end.
+    /// How far the dialogue is; `None` while content, a line of an exchange or an answer is awaited, and after the end.
     pub fn stage(&self) -> Option<Stage> {
         match &self.phase {
             Phase::Idle if self.hello.is_none() => Some(Stage::Fresh),
@@ -291,7 +303,9 @@ impl Session {
             Phase::Open(transaction) if transaction.recipients.is_empty() => Some(Stage::Sender),
             Phase::Open(_) => Some(Stage::Recipients),
             Phase::Chunks(_) => Some(Stage::Chunks),
-            Phase::Asked(_) | Phase::Content(_) | Phase::Skipping(_) | Phase::Closed => None,
+            Phase::Asked(_) | Phase::Dialogue | Phase::Content(_) | Phase::Skipping(_) | Phase::Closed => {
+                None
+            }
         }
     }
 }
@@ -305,18 +319,12 @@ impl Session {
             return input.len();
         }
         let mut reader = std::mem::take(&mut self.line);
-        let (used, line) = reader.take(input);
+        let (used, line) = reader.take(input, line::MAX_LINE);
         if line != Line::Partial {
             self.progress(now);
         }
         match line {
-            Line::Partial => {
-                self.endless = self.endless.saturating_add(used.try_into().unwrap_or(u64::MAX));
-                if self.endless > content::DISCARD_AT_LEAST {
-                    self.log_end("too long a line");
-                    self.close(reply::closing((5, 2), &self.settings.hostname, "Error: line too long"));
-                }
-            }
+            Line::Partial => self.partial(used),
             Line::Whole(line) => {
                 self.endless = 0;
                 self.command(line, input.get(used..).unwrap_or_default());
@@ -351,6 +359,15 @@ impl Session {
         self.check_patience();
     }
 
+    /// So many octets of a line have come, and not its end.
+    fn partial(&mut self, used: usize) {
+        self.endless = self.endless.saturating_add(used.try_into().unwrap_or(u64::MAX));
+        if self.endless > content::DISCARD_AT_LEAST {
+            self.log_end("too long a line");
+            self.close(reply::closing((5, 2), &self.settings.hostname, "Error: line too long"));
+        }
+    }
+
     /// Forgets the transaction, with whatever has come of its content.
     fn reset(&mut self) {
         if std::mem::replace(&mut self.phase, Phase::Idle).holds_message() {
@@ -382,9 +399,13 @@ impl Session {
     /// The client has not waited for its turn (RFC 2920 3.1): what it says now may have been put into its
     /// mouth, or belong to another protocol.
     fn out_of_turn(&mut self, words: &[u8]) {
-        let words = printable_bytes(words, 100);
         let after = self.after.name();
-        self.info(format!("improper command pipelining after {after} from {}: {words}", self.client));
+        let mut line = format!("improper command pipelining after {after} from {}", self.client);
+        // What stands behind AUTH may be a password.
+        if after != "AUTH" {
+            line.push_str(&format!(": {}", printable_bytes(up_to_auth(words), 100)));
+        }
+        self.info(line);
         self.close(reply::SYNCHRONIZATION);
     }
 
@@ -463,4 +484,10 @@ impl Session {
         self.info(format!("disconnect from {}{}", self.client, self.tally));
         self.actions.push_back(Action::Close { expected });
     }
+}
+
+/// Up to the first AUTH among these commands, and without what it says.
+fn up_to_auth(words: &[u8]) -> &[u8] {
+    let at = words.windows(4).position(|word| word.eq_ignore_ascii_case(b"AUTH"));
+    at.and_then(|at| words.get(..at + 4)).unwrap_or(words)
 }

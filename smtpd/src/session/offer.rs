@@ -4,8 +4,9 @@
 
 use super::action::Settings;
 
-/// The lines behind our name, in this order. `starttls`: can TLS be begun? `xclient`: may this client speak for others?
-pub fn keywords(settings: &Settings, starttls: bool, xclient: bool) -> Vec<String> {
+/// The lines behind our name, in this order. `starttls`: can TLS be begun? `mechanisms`: how can the client log in? `xclient`: may it
+/// speak for others?
+pub fn keywords(settings: &Settings, starttls: bool, mechanisms: &[String], xclient: bool) -> Vec<String> {
     let mut lines = Vec::with_capacity(12);
     let mut offer = |line: &str| lines.push(line.to_owned());
     offer("PIPELINING"); // RFC 2920
@@ -16,6 +17,9 @@ pub fn keywords(settings: &Settings, starttls: bool, xclient: bool) -> Vec<Strin
     }
     if starttls {
         offer("STARTTLS"); // RFC 3207
+    }
+    if !mechanisms.is_empty() {
+        offer(&format!("AUTH {}", mechanisms.join(" "))); // RFC 4954 3
     }
     offer("8BITMIME"); // RFC 6152
     offer("ENHANCEDSTATUSCODES"); // RFC 2034
@@ -28,7 +32,7 @@ pub fn keywords(settings: &Settings, starttls: bool, xclient: bool) -> Vec<Strin
         most => offer(&format!("LIMITS MAILMAX={most} RCPTMAX={}", settings.recipient_limit)),
     }
     if xclient {
-        offer("XCLIENT NAME ADDR PORT PROTO HELO DESTADDR DESTPORT");
+        offer("XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT");
     }
     offer("HELP");
     lines

@@ -14,6 +14,9 @@ use std::fmt;
 /// 4.5.3.1.5.
 const MAX_TEXT: usize = 480;
 
+/// Longest challenge, in octets of base64: with code and line end within the 12,288 of RFC 4954 4.
+const MAX_CHALLENGE: usize = 12_282;
+
 /// One reply; several lines are separated by `\n` in `text`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
@@ -64,7 +67,8 @@ impl Reply {
             if let Some(enhanced) = self.enhanced {
                 out.extend_from_slice(format!("{enhanced} ").as_bytes());
             }
-            out.extend_from_slice(printable(line, MAX_TEXT).as_bytes());
+            let most = if self.code == 334 { MAX_CHALLENGE } else { MAX_TEXT };
+            out.extend_from_slice(printable(line, most).as_bytes());
             out.extend_from_slice(b"\r\n");
         }
     }
@@ -155,6 +159,37 @@ pub const NOT_AUTHORIZED: Reply = Reply::fixed(550, (5, 7, 0), "Error: insuffici
 pub const START_TLS: Reply = Reply::fixed(220, (2, 0, 0), "Ready to start TLS");
 /// STARTTLS within TLS.
 pub const TLS_ACTIVE: Reply = Reply::fixed(554, (5, 5, 1), "Error: TLS already active");
+/// AUTH went well.
+pub const LOGIN_OK: Reply = Reply::fixed(235, (2, 7, 0), "Authentication successful");
+/// AUTH: wrong name or password, or what a mechanism has in its place.
+pub const LOGIN_FAILED: Reply = Reply::fixed(535, (5, 7, 8), "Error: authentication failed");
+/// AUTH: for another time.
+pub const NO_LOGIN_NOW: Reply = Reply::fixed(454, (4, 7, 0), "Temporary authentication failure");
+/// AUTH: the mechanism is too weak for this user.
+pub const LOGIN_TOO_WEAK: Reply = Reply::fixed(534, (5, 7, 9), "Error: authentication mechanism is too weak");
+/// AUTH: the mechanism does not understand what the client says.
+pub const LOGIN_MALFORMED: Reply = Reply::fixed(501, (5, 5, 2), "Error: malformed authentication response");
+/// AUTH: a response that is not base64.
+pub const BAD_BASE64: Reply = Reply::fixed(501, (5, 5, 2), "Error: cannot decode base64");
+/// AUTH: a response over the limit (RFC 4954 6).
+pub const RESPONSE_TOO_LONG: Reply =
+    Reply::fixed(500, (5, 5, 6), "Error: authentication exchange line is too long");
+/// AUTH: the client has thought better of it.
+pub const LOGIN_CANCELLED: Reply = Reply::fixed(501, (5, 7, 0), "Authentication aborted");
+/// AUTH by something else.
+pub const UNKNOWN_MECHANISM: Reply =
+    Reply::fixed(504, (5, 5, 4), "Error: unrecognized authentication mechanism");
+/// AUTH for the second time.
+pub const LOGGED_IN: Reply = Reply::fixed(503, (5, 5, 1), "Error: already authenticated");
+/// AUTH after HELO.
+pub const EHLO_FIRST: Reply = Reply::fixed(503, (5, 5, 1), "Error: send EHLO first");
+/// AUTH in plain text.
+pub const NEEDS_TLS: Reply =
+    Reply::fixed(538, (5, 7, 11), "Encryption required for requested authentication mechanism");
+/// Where clients have to log in (RFC 4954 6).
+pub const LOGIN_FIRST: Reply = Reply::fixed(530, (5, 7, 0), "Authentication required");
+/// The same, where that is not done in plain text (RFC 3207 4).
+pub const STARTTLS_FIRST: Reply = Reply::fixed(530, (5, 7, 0), "Must issue a STARTTLS command first");
 /// XCLIENT within a transaction.
 pub const IN_TRANSACTION: Reply = Reply::fixed(503, (5, 5, 1), "Error: MAIL transaction in progress");
 /// More `Received` lines than a sane way has.
@@ -167,6 +202,11 @@ const fn code(class: u8, subject: u16, detail: u16) -> EnhancedCode {
 /// `220`.
 pub fn greeting(hostname: &Domain) -> Reply {
     Reply::plain(220, Cow::Owned(format!("{hostname} ESMTP Ironpost")))
+}
+
+/// `334`: what an exchange says, in base64. `None`: more than a line may hold.
+pub fn challenge(base64: &str) -> Option<Reply> {
+    (base64.len() <= MAX_CHALLENGE).then(|| Reply::plain(334, Cow::Owned(base64.to_owned())))
 }
 
 /// `421`: the session ends. `enhanced` and `text` say why.
@@ -214,6 +254,8 @@ mod tests {
                  214 2.0.0 See RFC 5321\r\n"
                     .into(),
             ),
+            (challenge("").unwrap(), "334 \r\n".into()),
+            (challenge(&"A".repeat(12_282)).unwrap(), format!("334 {}\r\n", "A".repeat(12_282))),
             (START_CONTENT, "354 End data with <CR><LF>.<CR><LF>\r\n".into()),
             (greeting(&host), "220 mail.example ESMTP Ironpost\r\n".into()),
             (closing((4, 2), &host, "Error: x"), "421 4.4.2 mail.example Error: x\r\n".into()),

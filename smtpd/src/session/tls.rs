@@ -1,6 +1,6 @@
 //! STARTTLS (RFC 3207), and TLS from the first octet.
 //!
-//! After the handshake nothing that was said before it counts (RFC 3207 4.2): no name, no transaction, no half a line. What
+//! After the handshake nothing that was said before it counts (RFC 3207 4.2): no name, no login, no transaction, no half a line. What
 //! comes in one packet with STARTTLS is refused with the session (CVE-2011-0411).
 
 use super::action::Question;
@@ -34,6 +34,7 @@ impl Session {
         if matches!(self.phase, Phase::Asked(Asked::Handshake)) {
             self.phase = Phase::Idle;
             self.hello = None;
+            self.login = None;
             self.line = LineReader::default();
             self.progress(now);
         }

@@ -30,6 +30,8 @@ pub struct Transaction {
     pub body: Body,
     /// The RET and ENVID parameters.
     pub dsn: MessageDsn,
+    /// The AUTH parameter, where it is believed.
+    pub submitter: Option<ReversePath>,
     /// Accepted, each once.
     pub recipients: Vec<Recipient>,
     /// Recipients refused so far.
@@ -45,7 +47,7 @@ impl Transaction {
     /// After MAIL.
     pub fn new(sender: ReversePath, body: Body, dsn: MessageDsn, lease: Lease) -> Self {
         let (recipients, known) = (Vec::new(), HashSet::new());
-        Self { sender, body, dsn, recipients, refused: 0, overshoot: 0, lease, known }
+        Self { sender, body, dsn, submitter: None, recipients, refused: 0, overshoot: 0, lease, known }
     }
 
     /// Adds a recipient, unless it is there already. `false`: there is no memory for it.

@@ -56,6 +56,8 @@ pub enum Verb {
     Xclient,
     /// RFC 3207.
     StartTls,
+    /// RFC 4954.
+    Auth,
     /// Known to the world, not offered here: refused with 502.
     NotOffered,
     /// Another protocol's: the session ends.
@@ -76,6 +78,8 @@ pub struct Rule {
     pub ends_group: bool,
     /// Does it count towards the limit of commands that carry no mail?
     pub junk: bool,
+    /// Where authentication is required: is it for clients that have not logged in, too (RFC 4954 6)?
+    pub anonymous: bool,
 }
 
 impl Rule {
@@ -97,40 +101,49 @@ const BDAT_STAGES: Refusals = [Some(&NEED_RCPT), Some(&NEED_RCPT), Some(&NEED_RC
 const IDLE_STAGES: Refusals =
     [None, None, Some(&IN_TRANSACTION), Some(&IN_TRANSACTION), Some(&IN_TRANSACTION)];
 
-const fn rule(name: &'static str, verb: Verb, refusal: Refusals, ends_group: bool, junk: bool) -> Rule {
-    Rule { name, verb, refusal, ends_group, junk }
+#[rustfmt::skip]
+const AUTH_STAGES: Refusals =
+    [Some(&HELLO_FIRST), None, Some(&IN_TRANSACTION), Some(&IN_TRANSACTION), Some(&IN_TRANSACTION)];
+
+const fn rule(
+    name: &'static str,
+    verb: Verb,
+    refusal: Refusals,
+    (ends_group, junk, anonymous): (bool, bool, bool),
+) -> Rule {
+    Rule { name, verb, refusal, ends_group, junk, anonymous }
 }
 
 /// The table, in the order in which the counts of a session are logged.
 #[rustfmt::skip]
 pub const TABLE: &[Rule] = &[
-    //   name        does               refused       ends    junk
-    //                                  in stages     group
-    rule("HELO",     Verb::Helo,        ANY,          true,   true),
-    rule("EHLO",     Verb::Ehlo,        ANY,          true,   true),
-    rule("STARTTLS", Verb::StartTls,    ANY,          true,   false),
-    rule("AUTH",     Verb::NotOffered,  ANY,          true,   false),
-    rule("MAIL",     Verb::Mail,        MAIL_STAGES,  false,  false),
-    rule("RCPT",     Verb::Rcpt,        RCPT_STAGES,  false,  false),
-    rule("DATA",     Verb::Data,        DATA_STAGES,  true,   false),
-    rule("BDAT",     Verb::Bdat,        BDAT_STAGES,  false,  false),
-    rule("RSET",     Verb::Rset,        ANY,          false,  true),
-    rule("NOOP",     Verb::Noop,        ANY,          true,   true),
-    rule("VRFY",     Verb::Vrfy,        ANY,          true,   true),
-    rule("EXPN",     Verb::NotOffered,  ANY,          true,   false),
-    rule("ETRN",     Verb::NotOffered,  ANY,          true,   false),
-    rule("TURN",     Verb::NotOffered,  ANY,          true,   false),
-    rule("HELP",     Verb::Help,        ANY,          false,  true),
-    rule("XCLIENT",  Verb::Xclient,     IDLE_STAGES,  true,   true),
-    rule("QUIT",     Verb::Quit,        ANY,          true,   false),
-    rule("GET",      Verb::Foreign,     ANY,          true,   false),
-    rule("POST",     Verb::Foreign,     ANY,          true,   false),
-    rule("CONNECT",  Verb::Foreign,     ANY,          true,   false),
-    rule("HEAD",     Verb::Foreign,     ANY,          true,   false),
-    rule("PUT",      Verb::Foreign,     ANY,          true,   false),
-    rule("OPTIONS",  Verb::Foreign,     ANY,          true,   false),
-    rule("HOST:",    Verb::Foreign,     ANY,          true,   false),
-    rule("SSH-",     Verb::Foreign,     ANY,          true,   false),
+    //   name        does               refused        ends   junk   before
+    //                                  in stages      group         login
+    rule("HELO",     Verb::Helo,        ANY,           (true,  true,  true)),
+    rule("EHLO",     Verb::Ehlo,        ANY,           (true,  true,  true)),
+    rule("STARTTLS", Verb::StartTls,    ANY,           (true,  false, true)),
+    rule("AUTH",     Verb::Auth,        AUTH_STAGES,   (true,  false, true)),
+    rule("MAIL",     Verb::Mail,        MAIL_STAGES,   (false, false, false)),
+    rule("RCPT",     Verb::Rcpt,        RCPT_STAGES,   (false, false, false)),
+    rule("DATA",     Verb::Data,        DATA_STAGES,   (true,  false, false)),
+    rule("BDAT",     Verb::Bdat,        BDAT_STAGES,   (false, false, false)),
+    rule("RSET",     Verb::Rset,        ANY,           (false, true,  true)),
+    rule("NOOP",     Verb::Noop,        ANY,           (true,  true,  true)),
+    rule("VRFY",     Verb::Vrfy,        ANY,           (true,  true,  false)),
+    rule("EXPN",     Verb::NotOffered,  ANY,           (true,  false, true)),
+    rule("ETRN",     Verb::NotOffered,  ANY,           (true,  false, true)),
+    rule("TURN",     Verb::NotOffered,  ANY,           (true,  false, true)),
+    rule("HELP",     Verb::Help,        ANY,           (false, true,  true)),
+    rule("XCLIENT",  Verb::Xclient,     IDLE_STAGES,   (true,  true,  true)),
+    rule("QUIT",     Verb::Quit,        ANY,           (true,  false, true)),
+    rule("GET",      Verb::Foreign,     ANY,           (true,  false, true)),
+    rule("POST",     Verb::Foreign,     ANY,           (true,  false, true)),
+    rule("CONNECT",  Verb::Foreign,     ANY,           (true,  false, true)),
+    rule("HEAD",     Verb::Foreign,     ANY,           (true,  false, true)),
+    rule("PUT",      Verb::Foreign,     ANY,           (true,  false, true)),
+    rule("OPTIONS",  Verb::Foreign,     ANY,           (true,  false, true)),
+    rule("HOST:",    Verb::Foreign,     ANY,           (true,  false, true)),
+    rule("SSH-",     Verb::Foreign,     ANY,           (true,  false, true)),
 ];
 
 /// The rule of a verb, in any case of letters. A name in the table that ends with `-` stands for all words that

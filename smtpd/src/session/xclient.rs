@@ -2,9 +2,10 @@
 //! speaks. The session then begins anew with that client: restrictions, trust and log go by it.
 //!
 //! Attributes are checked like everything from outside. Either all of a command is taken or nothing. What
-//! is not offered (LOGIN, REVERSE_NAME) is refused by name, never ignored.
+//! is not offered (REVERSE_NAME) is refused by name, never ignored.
 
 use super::action::{Client, Hello};
+use super::auth::Login;
 use super::commands::Done;
 use super::reply::{self, Reply};
 use super::{After, Phase, Session};
@@ -19,6 +20,8 @@ use std::sync::Arc;
 const SYNTAX: Reply = reply::syntax("Syntax: XCLIENT attribute=value...");
 /// Longest HELO name, in octets (RFC 5321 4.5.3.1.2).
 const MAX_HELLO: usize = 255;
+/// Longest name of a user, in octets.
+const MAX_LOGIN: usize = 255;
 
 /// What is said of a client; absent: as it was.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -29,6 +32,7 @@ struct Said {
     port: Option<Option<u16>>,
     extended: Option<bool>,
     hello: Option<Option<String>>,
+    login: Option<Option<String>>,
     destination: Option<Option<IpAddr>>,
     destination_port: Option<Option<u16>>,
 }
@@ -50,6 +54,9 @@ impl Session {
         // As if it had been said already, as with Postfix.
         let extended = said.extended.unwrap_or(false);
         self.hello = said.hello.flatten().map(|name| Arc::new(Hello { name, extended }));
+        // Whoever was logged in was somebody else.
+        self.login =
+            said.login.flatten().map(|name| Arc::new(Login { name: name.into(), method: "XCLIENT".into() }));
         if let After::Verb(verb) = self.after {
             self.tally.went_well(verb);
         }
@@ -65,6 +72,9 @@ impl Session {
         let mut line = format!("xclient from {}: client={name}[{ip}]{}", self.client, port(&said.port));
         if let Some(Some(destination)) = said.destination {
             line.push_str(&format!(" destination=[{destination}]{}", port(&said.destination_port)));
+        }
+        if let Some(Some(login)) = &said.login {
+            line.push_str(&format!(" sasl_username={login}"));
         }
         self.info(line);
     }
@@ -98,6 +108,9 @@ fn read(args: &[u8]) -> Result<Said, Reply> {
             "HELO" if unknown => said.hello = Some(None),
             "HELO" if (1..=MAX_HELLO).contains(&value.len()) => said.hello = Some(Some(value)),
             "HELO" => return Err(wrong()),
+            "LOGIN" if unknown => said.login = Some(None),
+            "LOGIN" if is_name(&value) => said.login = Some(Some(value)),
+            "LOGIN" => return Err(wrong()),
             "DESTADDR" if unknown => said.destination = Some(None),
             "DESTADDR" => said.destination = Some(Some(address(&value).ok_or_else(wrong)?)),
             "DESTPORT" if unknown => said.destination_port = Some(None),
@@ -106,6 +119,11 @@ fn read(args: &[u8]) -> Result<Said, Reply> {
         }
     }
     Ok(said)
+}
+
+/// A user's name as it may go into a log.
+fn is_name(text: &str) -> bool {
+    (1..=MAX_LOGIN).contains(&text.len()) && !text.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
 /// `192.0.2.1`, `IPV6:2001:db8::1`.
@@ -156,7 +174,11 @@ mod tests {
             ),
             ("", Err("501 5.5.4 Syntax: XCLIENT attribute=value...")),
             ("ADDR", Err("501 5.5.4 Bad XCLIENT attribute syntax: ADDR")),
-            ("LOGIN=joe", Err("501 5.5.4 Bad XCLIENT attribute name: LOGIN")),
+            ("LOGIN=joe+40b", Ok(Said { login: Some(Some("joe@b".into())), ..Said::default() })),
+            ("LOGIN=[UNAVAILABLE]", Ok(Said { login: Some(None), ..Said::default() })),
+            ("LOGIN=", Err("501 5.5.4 Bad XCLIENT LOGIN syntax: ")),
+            ("LOGIN=a+20b", Err("501 5.5.4 Bad XCLIENT LOGIN syntax: a+20b")),
+            ("REVERSE_NAME=a.example", Err("501 5.5.4 Bad XCLIENT attribute name: REVERSE_NAME")),
             ("FOO=1", Err("501 5.5.4 Bad XCLIENT attribute name: FOO")),
             ("ADDR=x", Err("501 5.5.4 Bad XCLIENT ADDR syntax: x")),
             ("ADDR=[UNAVAILABLE]", Err("501 5.5.4 Bad XCLIENT ADDR syntax: [UNAVAILABLE]")),

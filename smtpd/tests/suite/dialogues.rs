@@ -3,7 +3,7 @@
 //! | line | means |
 //! | --- | --- |
 //! | `# …` | what the rule is |
-//! | `! key value` | the host: `size`, `recipients`, `free`, `commit`, `trusted`, `normalize`, `normalize client`, `refuses`, `early`, `starttls`, `xclient` |
+//! | `! key value` | the host: `size`, `recipients`, `free`, `commit`, `trusted`, `normalize`, `normalize client`, `refuses`, `early`, `starttls`, `xclient`, `auth` (`tls`: only there), `submission` |
 //! | `C: …`, `C*20: …` | the client sends a line; lines in a row are one packet (`\r \n \0 \t \\ \xHH` are escapes) |
 //! | `E: name` | the client says EHLO with this name, and is taken; which extensions come back is another file's rule |
 //! | `R: …` | the same without CRLF at its end |
@@ -162,6 +162,8 @@ fn set(host: &mut Host, setting: &str) {
         }
         "early" => host.early = true,
         "starttls" => host.tls = true,
+        "auth" => host.auth = if value == "tls" { "tls" } else { "always" },
+        "submission" => host.submission = true,
         "xclient" => host.settings.xclient_networks = of_client(),
         "normalize" if value == "client" => host.settings.bare_newlines_networks = of_client(),
         "refuses" => {

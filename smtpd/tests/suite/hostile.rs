@@ -49,6 +49,11 @@ const WORDS: &[&str] = &[
     "MAIL FROM:<\"",
     "NOOP ",
     "VRFY ",
+    "AUTH PLAIN\r\n",
+    "AUTH LOGIN\r\n",
+    "AUTH PLAIN AGpvZQBzZWNyZXQ=\r\n",
+    "am9l\r\n",
+    "*\r\n",
     "=",
     "BODY=",
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
@@ -58,6 +63,7 @@ fn run(input: &[u8], mut split: impl FnMut() -> usize) -> (Vec<u8>, usize, Vec<V
     // A trusted one: for others it matters what shares a packet.
     let mut host = Host::default();
     host.settings.trusted_networks = of_client();
+    host.auth = "always";
     let mut player = Player::new(host);
     let mut rest = input;
     while !rest.is_empty() {
@@ -86,8 +92,13 @@ fn any_mix_in_any_split_gives_the_same() {
                 _ => input.extend(WORDS[numbers.next(WORDS.len())].bytes()),
             }
         }
-        // A DATA with company is refused by design: only there does it matter what shares a packet.
-        let early = |at: usize| at >= 6 && input[at - 6..at].eq_ignore_ascii_case(b"DATA\r\n");
+        // A DATA with company is refused by design, and so is what comes with a line of an authentication exchange: only
+        // there does it matter what shares a packet.
+        let exchange = input.windows(4).any(|word| word.eq_ignore_ascii_case(b"AUTH"));
+        let early = |at: usize| {
+            let data = at >= 6 && input[at - 6..at].eq_ignore_ascii_case(b"DATA\r\n");
+            data || (exchange && input[at - 1] == b'\n')
+        };
         let mut cuts: Vec<usize> = (1..=input.len()).filter(|at| early(*at)).collect();
         cuts.push(input.len());
         let (mut at, mut next) = (0, cuts.iter());

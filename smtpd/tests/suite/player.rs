@@ -5,7 +5,9 @@ use common::address::{Address, Domain};
 use common::config::{BareNewlines, Network, Networks};
 use common::time::Timestamp;
 use smtpd::policy::{self, Standing};
-use smtpd::session::reply::{NO_SPACE, Reply, WRITE_ERROR};
+use smtpd::session::auth::{Login, Offer};
+use smtpd::session::reply;
+use smtpd::session::reply::{LOGIN_FAILED, NO_LOGIN_NOW, NO_SPACE, Reply, WRITE_ERROR};
 use smtpd::session::{Action, Answer, Client, MessageStart, Question, Session, Settings};
 use spool::id::QueueId;
 use std::sync::Arc;
@@ -20,6 +22,10 @@ pub struct Host {
     pub early: bool,
     /// Is STARTTLS offered?
     pub tls: bool,
+    /// Can clients log in: never (""), `tls`: once the connection is encrypted, `always`?
+    pub auth: &'static str,
+    /// Do they have to?
+    pub submission: bool,
     /// Octets free for the queue.
     pub free: u64,
     /// What commits come to.
@@ -54,6 +60,8 @@ impl Default for Host {
             trusted: false,
             early: false,
             tls: false,
+            auth: "",
+            submission: false,
             free: u64::MAX,
             commit: Commit::Works,
             refuses: "",
@@ -84,6 +92,8 @@ pub struct Player {
     pub messages: Vec<(MessageStart, Vec<u8>)>,
     pub open: Option<(MessageStart, Vec<u8>)>,
     pub closed: bool,
+    /// What the client has said its name is, in an exchange by LOGIN.
+    user: Option<Vec<u8>>,
 }
 
 impl Player {
@@ -95,6 +105,12 @@ impl Player {
         if host.tls {
             session.offer_starttls();
         }
+        let offer = match host.auth {
+            "" => Offer::Absent,
+            "tls" => Offer::NeedsTls,
+            _ => mechanisms(),
+        };
+        session.offer_auth(offer, host.submission);
         let mut player = Self {
             host,
             session,
@@ -104,6 +120,7 @@ impl Player {
             messages: Vec::new(),
             open: None,
             closed: false,
+            user: None,
         };
         player.act();
         player
@@ -152,6 +169,9 @@ impl Player {
                     assert_eq!(self.session.deadline(), None, "no deadline while we are asked");
                     if question == Question::Handshake {
                         self.session.secured(parameters(), self.now);
+                        if self.host.auth == "tls" {
+                            self.session.offer_auth(mechanisms(), self.host.submission);
+                        }
                     }
                     let answer = self.answer(question);
                     self.session.answer(token, answer, self.now);
@@ -164,9 +184,40 @@ impl Player {
                     self.open.as_mut().expect("content belongs to a message").1.extend_from_slice(content);
                 }
                 Action::Discard => assert!(self.open.take().is_some(), "only what has begun can be dropped"),
+                Action::EndLogin => self.user = None,
                 Action::Log(_, line) => self.log.push(line),
                 Action::Close { .. } => self.closed = true,
             }
+        }
+    }
+
+    /// Joe's password is "secret"; nobody can say what jane's is.
+    fn exchange(&mut self, mechanism: &str, said: Option<Vec<u8>>) -> Answer {
+        let (user, password) = match (mechanism, said) {
+            ("PLAIN", None) => return Answer::Challenge(Vec::new()),
+            ("PLAIN", Some(said)) => {
+                let mut parts = said.split(|octet| *octet == 0).skip(1).map(<[u8]>::to_vec);
+                (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+            }
+            (_, None) => {
+                self.user = Some(Vec::new());
+                return Answer::Challenge(b"Username:".to_vec());
+            }
+            (_, Some(said)) => match self.user.take() {
+                Some(user) if !user.is_empty() => (user, said),
+                _ => {
+                    self.user = Some(said);
+                    return Answer::Challenge(b"Password:".to_vec());
+                }
+            },
+        };
+        match (user.as_slice(), password.as_slice()) {
+            (b"joe", b"secret") => Answer::LoggedIn(Login { name: "joe".into(), method: mechanism.into() }),
+            (b"jane", _) => Answer::Refused(NO_LOGIN_NOW),
+            (b"mallory", _) => {
+                Answer::Refused(reply::closing((7, 0), &self.host.settings.hostname, "Enough"))
+            }
+            _ => Answer::Refused(LOGIN_FAILED),
         }
     }
 
@@ -180,16 +231,24 @@ impl Player {
             Question::Hello { .. } => self.policy("hello"),
             Question::Data { .. } => self.policy("data"),
             Question::Handshake => Answer::Yes,
+            Question::Login { mechanism, initial } => {
+                self.user = None;
+                self.exchange(&mechanism, initial.map(|octets| octets.0))
+            }
+            Question::Response(octets) if self.user.is_some() => self.exchange("LOGIN", Some(octets.0)),
+            Question::Response(octets) => self.exchange("PLAIN", Some(octets.0)),
             Question::Quiet if self.host.early => Answer::Refused(DENIED),
             Question::Quiet => Answer::Yes,
             Question::Sender { size, .. } => {
                 policy::room(size, Some(self.host.free)).map_or_else(Answer::Refused, |()| Answer::Yes)
             }
             Question::Recipient { bare_postmaster: true, .. } => Answer::Yes,
-            Question::Recipient { recipient, .. } => {
-                policy::recipient(self.host.trusted, &recipient, &standing(&recipient))
-                    .map_or_else(Answer::Refused, |()| Answer::Yes)
-            }
+            Question::Recipient { recipient, .. } => policy::recipient(
+                self.host.trusted || self.session.login().is_some(),
+                &recipient,
+                &standing(&recipient),
+            )
+            .map_or_else(Answer::Refused, |()| Answer::Yes),
             Question::Commit { .. } => {
                 let message = self.open.take().expect("a message was begun");
                 match self.host.commit {
@@ -214,6 +273,11 @@ impl Player {
         }
         lines
     }
+}
+
+/// What clients can log in with.
+fn mechanisms() -> Offer {
+    Offer::Mechanisms(["PLAIN".to_owned(), "LOGIN".to_owned()].into())
 }
 
 /// The n-th message's queue ID.

@@ -6,8 +6,8 @@ use smtpd::session::verbs::{STAGES, Stage, TABLE, Verb};
 use std::fmt::Write;
 use std::path::Path;
 
-fn at(stage: Stage) -> Player {
-    let mut host = Host::default();
+fn at(stage: Stage, submission: bool) -> Player {
+    let mut host = Host { auth: "always", submission, ..Host::default() };
     host.settings.xclient_networks = of_client();
     let mut player = Player::new(host);
     let commands = ["EHLO client.example", "MAIL FROM:<a@b.example>", "RCPT TO:<joe@example>", "BDAT 2\r\n"];
@@ -31,6 +31,7 @@ fn arguments(verb: Verb) -> (&'static str, &'static str) {
         Verb::Data | Verb::Rset => ("", " x"),
         Verb::Xclient => (" ADDR=198.51.100.7", " ADDR"),
         Verb::StartTls => ("", " x"),
+        Verb::Auth => (" PLAIN AGpvZQBzZWNyZXQ=", " PLAIN =x"),
         Verb::Noop | Verb::Help | Verb::Quit | Verb::NotOffered => ("", " x"),
     }
 }
@@ -38,14 +39,18 @@ fn arguments(verb: Verb) -> (&'static str, &'static str) {
 #[test]
 fn every_verb_in_every_stage() {
     let mut table = String::new();
-    for stage in STAGES {
+    // Where clients have to log in, there is nothing behind the second stage for those who have not.
+    for (stage, submission) in
+        STAGES.map(|stage| (stage, false)).into_iter().chain([(STAGES[0], true), (STAGES[1], true)])
+    {
+        let name_of = |stage: Stage| format!("{}{stage:?}", if submission { "to log in: " } else { "" });
         for (name, verb) in TABLE
             .iter()
             .map(|r| (r.name, r.verb))
             .chain([("XYZZY", Verb::NotOffered), ("", Verb::NotOffered)])
         {
             for (kind, argument) in [("good", arguments(verb).0), ("bad", arguments(verb).1)] {
-                let mut player = at(stage);
+                let mut player = at(stage, submission);
                 player.send(format!("{name}{argument}\r\n").as_bytes());
                 let after = if player.closed {
                     "closed".to_owned()
@@ -57,7 +62,7 @@ fn every_verb_in_every_stage() {
                     [one] => one.clone(),
                     many => format!("{} … ({} lines)", many[0], many.len()),
                 };
-                writeln!(table, "{:<10} {name:<8} {kind:<4} -> {after:<10} {replies}", format!("{stage:?}"))
+                writeln!(table, "{:<10} {name:<8} {kind:<4} -> {after:<10} {replies}", name_of(stage))
                     .unwrap();
             }
         }
