@@ -44,10 +44,12 @@ impl ContentReader {
         self.crc.update(part);
         self.at += part.len() as u64;
         self.left -= part.len() as u64;
-        if self.left == 0 && self.crc.clone().finalize() != self.expected {
-            return Err(damaged("wrong checksum"));
-        }
-        Ok(())
+        if self.left == 0 { self.end() } else { Ok(()) }
+    }
+
+    /// All has come: is it what was stored?
+    fn end(&self) -> io::Result<()> {
+        if self.crc.clone().finalize() == self.expected { Ok(()) } else { Err(damaged("wrong checksum")) }
     }
 }
 
@@ -57,6 +59,10 @@ fn damaged(what: &str) -> io::Error {
 
 impl Read for ContentReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            // Content of no length has its checksum, too; and an error does not become an end when it is asked again.
+            return self.end().map(|()| 0);
+        }
         let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         let Some(part) = buffer.get_mut(..wanted).filter(|part| !part.is_empty()) else { return Ok(0) };
         let got = self.file.read_at(part, self.at)?;
@@ -95,6 +101,17 @@ mod tests {
             };
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
             assert!(out.len() < 1000);
+            assert!(reader.read(&mut small).is_err(), "nor when it is asked again");
+        }
+    }
+
+    #[test]
+    fn content_of_no_length_has_its_checksum_too() {
+        for (checksum, good) in [(0, true), (1, false)] {
+            let facts = ContentFacts { checksum, ..ContentFacts::default() };
+            let mut reader = ContentReader::new(tempfile::tempfile().unwrap(), 3, &facts);
+            assert_eq!(reader.read(&mut [0; 10]).is_ok(), good);
+            assert_eq!(ContentReader::new(tempfile::tempfile().unwrap(), 3, &facts).cached().is_ok(), good);
         }
     }
 }
