@@ -11,7 +11,8 @@
 //! | [`tls`] | levels, policies, authorities, for TLS in and out |
 //! | [`credentials`], [`secret`] | names and passwords for next hosts; files with secrets |
 //! | [`codec`], [`packet`] | values as bytes; frames between daemons |
-//! | [`identity`], [`sandbox`], [`signals`], [`notify`], [`lifeline`], [`log`] | what a daemon does at its start and end, and says meanwhile |
+//! | [`reload`] | `ironpost reload`: secrets handed to daemons, and what came of it |
+//! | [`daemon`], [`identity`], [`sandbox`], [`signals`], [`notify`], [`lifeline`], [`log`] | what a daemon does at its start and end, and says meanwhile |
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ pub mod aliases;
 pub mod codec;
 pub mod config;
 pub mod credentials;
+pub mod daemon;
 pub mod delays;
 pub mod destination;
 pub mod dsn;
@@ -30,6 +32,7 @@ pub mod lifeline;
 pub mod log;
 pub mod notify;
 pub mod packet;
+pub mod reload;
 pub mod routing;
 pub mod sandbox;
 pub mod secret;

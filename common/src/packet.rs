@@ -4,7 +4,8 @@
 //! A packet is at most [`MAX_PACKET`] octets and carries at most [`MAX_FILES`] descriptors; a longer one is an error for that
 //! connection, never a torn frame. Files that a receiver did not expect are closed with the packet.
 
-use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{UnixCredentials, getsockopt, setsockopt, sockopt, sockopt::PeerCredentials};
+use nix::sys::time::{TimeVal, TimeValLike};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
@@ -15,6 +16,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 /// Longest packet, in octets. Below the kernel's default socket buffer (212,992), so that one always fits.
 pub const MAX_PACKET: usize = 128 * 1024;
@@ -72,6 +74,14 @@ impl PacketSocket {
     /// From now on `send` and `receive` give `WouldBlock` instead of waiting.
     pub fn set_nonblocking(&self) -> io::Result<()> {
         Ok(rustix::io::ioctl_fionbio(&self.0, true)?)
+    }
+
+    /// From now on `send` and `receive` wait so long at most, and then give `WouldBlock`.
+    pub fn set_timeout(&self, time: Duration) -> io::Result<()> {
+        let value = TimeVal::milliseconds(i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+        setsockopt(&self.0, sockopt::ReceiveTimeout, &value)?;
+        setsockopt(&self.0, sockopt::SendTimeout, &value)?;
+        Ok(())
     }
 
     /// Sends one packet with its files. Waits when the buffer is full, unless non-blocking.

@@ -40,7 +40,7 @@ impl<T: 'static> Watched<T> {
         path: &Path,
         read: impl Fn(&Path) -> Result<T, TableError> + Send + Sync + 'static,
     ) -> Result<Self, TableError> {
-        let stamp = stamp(path);
+        let stamp = stamp(path).unwrap_or_default();
         let value = Arc::new(read(path)?);
         let state = State { looked: Instant::now(), stamp, changing: None, failed: None, value };
         Ok(Self { path: path.to_owned(), read: Box::new(read), state: Mutex::new(state) })
@@ -69,13 +69,14 @@ impl<T: 'static> Watched<T> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = stamp(&self.path);
         state.value = Arc::new((self.read)(&self.path)?);
-        state.stamp = now;
+        state.stamp = now.unwrap_or_default();
         state.failed = None;
         Ok(())
     }
 
     fn look(&self, state: &mut State<T>) {
-        let now = stamp(&self.path);
+        // Where we may not even look, it has not changed for us: a new one is handed over (`ironpost reload`).
+        let Some(now) = stamp(&self.path) else { return };
         let settled = state.changing == Some(now) || is_old(now);
         state.changing = Some(now);
         if !settled || now == state.stamp || state.failed == Some(now) {
@@ -111,8 +112,13 @@ fn is_old(stamp: Stamp) -> bool {
     stamp.and_then(changed).is_some_and(|changed| changed + LOOK_EVERY < now)
 }
 
-fn stamp(path: &Path) -> Stamp {
-    fs::metadata(path).ok().map(|m| (m.mtime(), m.mtime_nsec(), m.len(), m.ino()))
+/// `None`: the way to it is barred.
+fn stamp(path: &Path) -> Option<Stamp> {
+    match fs::metadata(path) {
+        Ok(m) => Some(Some((m.mtime(), m.mtime_nsec(), m.len(), m.ino()))),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+        Err(_) => Some(None),
+    }
 }
 
 fn text(path: &Path) -> io::Result<String> {

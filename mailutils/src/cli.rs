@@ -2,6 +2,7 @@
 //! made.
 
 use clap::{Args, Parser, Subcommand};
+use common::reload::Daemon;
 use std::path::PathBuf;
 
 /// Ironpost, a mail system: run it, look into it, tend its queue.
@@ -33,6 +34,19 @@ pub enum Command {
         needs. Exit code 0 when all is well (warnings do not count), else 78."
     )]
     Check,
+    /// Have configuration, tables, certificates and secrets read anew
+    #[command(
+        long_about = "Have the daemons read configuration, tables, certificates and secrets anew; sessions go on. Nothing \
+        is done when the configuration is broken (exit code 78). Files that only root can read are opened here and \
+        handed to the daemons, so run this as root, or as the user that everything runs as. Prints what each daemon \
+        says: what is broken is not taken, and the old one stays in force (exit code 78). Exit code 69 when a daemon \
+        does not run."
+    )]
+    Reload {
+        /// Only these of smtpd, queued, deliverd-smtp, deliverd-local
+        #[arg(value_name = "DAEMON", value_parser = daemon)]
+        daemons: Vec<Daemon>,
+    },
     /// Print the effective configuration, valid as input
     Config {
         /// The defaults of this machine instead of the effective values
@@ -124,4 +138,11 @@ pub struct Filter {
     /// With this text in a delay reason
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
+}
+
+fn daemon(name: &str) -> Result<Daemon, String> {
+    Daemon::ALL.into_iter().find(|daemon| daemon.unit() == name).ok_or_else(|| {
+        let names: Vec<&str> = Daemon::ALL.iter().map(|daemon| daemon.unit()).collect();
+        format!("there are {}", names.join(", "))
+    })
 }

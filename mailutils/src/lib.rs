@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`cli`], [`exit`], [`failure`], [`terminal`] | command line of `ironpost`; exit codes; texts for people |
 //! | [`run`] | `ironpost run`: the supervisor |
+//! | [`reload`] | `ironpost reload` |
 //! | [`check`], [`config`], [`route`] | `ironpost check`, `config`, `route` |
 //! | [`queue`], [`control`] | `ironpost queue`, `mailq`; asking queued |
 //! | [`sendmail`] | `sendmail`, `newaliases` |
@@ -17,6 +18,7 @@ pub mod exit;
 pub mod failure;
 pub mod generate;
 pub mod queue;
+pub mod reload;
 pub mod route;
 pub mod run;
 pub mod sendmail;
@@ -42,6 +44,7 @@ pub fn ironpost(args: impl IntoIterator<Item = OsString>) -> u8 {
     let done = match &cli.command {
         Command::Run => return run::run(&cli.config),
         Command::Check => check::run(&cli.config),
+        Command::Reload { daemons } => reload::run(&cli.config, daemons),
         Command::Config { defaults } => config::run(&cli.config, *defaults),
         Command::Route { address } => load(&cli.config).and_then(|config| route::run(&config, address)),
         Command::Queue(command) => load(&cli.config).and_then(|config| queue::run(&config, command)),

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use common::aliases::Aliases;
-use common::config::{Config, Override, Rate, Users};
+use common::config::{Config, NamedCertificate, Override, Rate, ServedName, Users};
+use common::reload::Daemon;
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -67,6 +68,9 @@ fn every_key_is_in_the_sample_and_explained() {
     all.smtpd.user = Some("x".into());
     all.smtpd.tls.certificate = Some("x".into());
     all.smtpd.tls.private_key = Some("x".into());
+    let names = vec![ServedName::try_from("x".to_owned()).unwrap()];
+    let other = NamedCertificate { certificate: "x".into(), private_key: "x".into(), names };
+    all.smtpd.tls.certificates = vec![other];
     all.queued.user = Some("x".into());
     all.queued.notification_templates = Some("x".into());
     all.deliverd.user = Some("x".into());
@@ -110,6 +114,11 @@ fn units_start_the_daemons_that_ironpost_run_starts() {
         let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/lib/ironpost/")).unwrap();
         assert_eq!(start, command);
         assert!(unit.contains("\nType=notify\n"), "{command}");
+        let name = command.replace(' ', "-");
+        // As root, whatever the daemon has become.
+        let reload = format!("\nExecReload=+/usr/sbin/ironpost reload {name}\n");
+        assert!(unit.contains(&reload), "{command}");
+        assert!(Daemon::ALL.iter().any(|daemon| daemon.unit() == name), "{command}");
         let target = include_str!("../../etc/systemd/ironpost.target");
         assert!(target.contains(&format!("ironpost-{}.service", command.replace(' ', "-"))), "{command}");
     }

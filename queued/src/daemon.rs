@@ -10,8 +10,12 @@ use crate::scheduler::limits::{Limit, Limits};
 use crate::scheduler::{self, Scheduler};
 use crate::{control, dispatch, intake, lock};
 use common::config::{CommitBy, Config, Rate};
+use common::daemon::Failure;
 use common::identity::{self, Identities};
 use common::packet::PacketListener;
+use common::reload::door::Door;
+use common::reload::{Daemon, Report};
+use common::secret::Secrets;
 use common::tables::Tables;
 use common::time::Timestamp;
 use spool::commit_log::{self, Geometry, Keeper};
@@ -34,26 +38,6 @@ const LOG_PAUSE: Duration = Duration::from_millis(500);
 /// Users' commands: anyone.
 const CONTROL_MODE: u32 = 0o666;
 
-/// Why the daemon could not start: a text, and the exit code (sysexits) that goes with it.
-#[derive(Debug)]
-pub struct Failure {
-    /// 78: configuration; 77: not permitted; 75: try again.
-    pub code: u8,
-    /// For the admin.
-    pub text: String,
-}
-
-impl Failure {
-    fn configuration(error: impl ToString) -> Self {
-        Self { code: 78, text: error.to_string() }
-    }
-
-    fn io(error: io::Error) -> Self {
-        let code = if error.kind() == io::ErrorKind::PermissionDenied { 77 } else { 75 };
-        Self { code, text: error.to_string() }
-    }
-}
-
 /// Runs until SIGTERM.
 pub fn run(path: &Path) -> Result<(), Failure> {
     let config = Config::load(path).map_err(Failure::configuration)?;
@@ -65,17 +49,20 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let ids = Identities::resolve(config).map_err(Failure::configuration)?;
     let spool = Spool::new(&config.spool_directory);
     layout::prepare(&spool, &ids).map_err(Failure::io)?;
+    let secrets = Secrets::new(&ids.queued);
     identity::drop_to(&ids.queued, &[ids.smtpd.gid, ids.maildrop, ids.deliverd.gid])
-        .map_err(|error| Failure { code: 77, text: error.to_string() })?;
+        .map_err(Failure::not_permitted)?;
     common::sandbox::deny_network().map_err(Failure::configuration)?;
     let Some(_lock) = lock::take(&spool.lock_file()).map_err(Failure::io)? else {
         let text = format!("another queue manager runs on {}: stop it first", spool.root().display());
-        return Err(Failure { code: 75, text });
+        return Err(Failure::try_again(text));
     };
+    // Who holds the lock is the only one who may replace it. It gets no secrets, so root need not vouch for it.
+    let door = Door::open(&spool.reload_socket(Daemon::Queued)).map_err(Failure::io)?;
     // Before anybody can see that we are there.
     let (events, receiver) = channel();
     let on_signal = events.clone();
-    common::signals::spawn(move |signal| {
+    common::signals::spawn(door, &secrets, move |signal| {
         let _ = on_signal.send(Event::Signal(signal));
     })
     .map_err(Failure::io)?;
@@ -160,7 +147,10 @@ fn seed() -> u64 {
 }
 
 /// Reads the configuration anew; a broken one changes nothing.
-fn reload(path: PathBuf, started_with: Config) -> impl FnMut(&Disk) -> Option<scheduler::Settings> + Send {
+fn reload(
+    path: PathBuf,
+    started_with: Config,
+) -> impl FnMut(&Disk) -> (Option<scheduler::Settings>, Report) + Send {
     move |disk| {
         common::log::reopen();
         let loaded = Config::load(&path).map_err(|error| error.to_string()).and_then(|config| {
@@ -170,25 +160,21 @@ fn reload(path: PathBuf, started_with: Config) -> impl FnMut(&Disk) -> Option<sc
         });
         let (config, tables, texts) = match loaded {
             Ok(loaded) => loaded,
-            Err(error) => {
-                // The picture with the caret is for `ironpost check`; a log line is one line.
-                let error = error.lines().next().unwrap_or_default();
-                common::error!("configuration not read anew, the old one stays in force: {error}");
-                return None;
-            }
+            Err(error) => return (None, Report::refused(&error)),
         };
+        let mut report = Report::default();
         for (what, same) in [
             ("queued.user", config.queued.user == started_with.queued.user),
             ("spool_directory", config.spool_directory == started_with.spool_directory),
             ("log", config.log == started_with.log),
         ] {
             if !same {
-                common::warn!("{what} has changed: this takes effect when queued is started again");
+                report.later(what, Daemon::Queued);
             }
         }
         let scheduling = settings(&config);
         disk.set(disk::Settings::new(&config, tables, texts));
-        common::info!("configuration read anew");
-        Some(scheduling)
+        report.taken();
+        (Some(scheduling), report)
     }
 }

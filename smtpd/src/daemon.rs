@@ -5,9 +5,13 @@ use crate::listen;
 use crate::message::{Store, WRITERS};
 use crate::rules::Rules;
 use crate::server::{self, Shared, Stop};
-use crate::tls::{Certificates, Door};
+use crate::tls::{self, Certificates};
 use common::config::{CommitBy, Config};
+use common::daemon::Failure;
 use common::identity::{self, Identities};
+use common::reload::door::Door;
+use common::reload::{Daemon, Report};
+use common::secret::Secrets;
 use common::signals::{self, Signal};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use spool::commit_log::{self, Committer, Geometry};
@@ -31,35 +35,15 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Threads need little.
 const STACK: usize = 512 * 1024;
 
-/// Why the daemon could not start: a text, and the exit code (sysexits) that goes with it.
-#[derive(Debug)]
-pub struct Failure {
-    /// 78: configuration; 77: not permitted; 75: try again.
-    pub code: u8,
-    /// For the admin.
-    pub text: String,
-}
-
-impl Failure {
-    fn configuration(error: impl ToString) -> Self {
-        Self { code: 78, text: error.to_string() }
-    }
-
-    fn io(error: &io::Error) -> Self {
-        let code = if error.kind() == io::ErrorKind::PermissionDenied { 77 } else { 75 };
-        Self { code, text: error.to_string() }
-    }
-}
-
 /// Runs until SIGTERM.
 pub fn run(path: &Path) -> Result<(), Failure> {
     let config = Config::load(path).map_err(Failure::configuration)?;
-    let _log = common::log::init("smtpd", &config).map_err(|error| Failure::io(&error))?;
+    let _log = common::log::init("smtpd", &config).map_err(Failure::io)?;
     start(&config, path).inspect_err(|failure| common::fatal!("{}", failure.text))
 }
 
 fn start(config: &Config, path: &Path) -> Result<(), Failure> {
-    let io = |error: io::Error| Failure::io(&error);
+    let io = Failure::io;
     let ids = Identities::resolve(config).map_err(Failure::configuration)?;
     let listeners = listen::bind_all(&config.smtpd.listen).map_err(io)?;
     let spool = Spool::new(&config.spool_directory);
@@ -67,14 +51,17 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     // Still as root: afterwards the folder can be added to, but not opened.
     let mode = layout::incoming_mode(identity::is_root());
     let spooler = Spooler::open(&spool.directory(Queue::Incoming), mode).map_err(io)?;
-    let certificates = Certificates::open(config, &spool).map_err(Failure::configuration)?.map(Arc::new);
+    let secrets = Secrets::new(&ids.smtpd);
+    let certificates = Certificates::open(config, &spool, &secrets).map_err(Failure::configuration)?;
+    let certificates = certificates.map(Arc::new);
+    let asked = Door::open(&spool.reload_socket(Daemon::Smtpd)).map_err(io)?;
     let ceiling = raise_file_limit(config.smtpd.max_connections);
-    identity::drop_to(&ids.smtpd, &[]).map_err(|error| Failure { code: 77, text: error.to_string() })?;
+    identity::drop_to(&ids.smtpd, &[]).map_err(Failure::not_permitted)?;
     common::sandbox::confine_to_adding().map_err(Failure::configuration)?;
     common::log::write_from_thread().map_err(io)?;
 
     let rules = Rules::load(config).map_err(Failure::configuration)?;
-    let doors = config.smtpd.listen.iter().map(|one| Door::new(one.tls, certificates.as_ref()));
+    let doors = config.smtpd.listen.iter().map(|one| tls::Door::new(one.tls, certificates.as_ref()));
     let doors = doors.collect::<Result<Vec<_>, _>>().map_err(Failure::configuration)?;
     let log = match config.smtpd.commit {
         CommitBy::Log => Some(committer(&spool).map_err(io)?),
@@ -86,7 +73,8 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     load_greylist(&shared, &greylist);
     let (stop, _) = watch::channel(Stop::No);
     let reloaded = (shared.clone(), certificates.clone());
-    signals::spawn(on_signal(path.to_owned(), config.clone(), reloaded, stop.clone())).map_err(io)?;
+    let on_signal = on_signal(path.to_owned(), config.clone(), reloaded, stop.clone());
+    signals::spawn(asked, &secrets, on_signal).map_err(io)?;
     listen::announce(&listeners, &config.smtpd.listen);
     let runtime = runtime().map_err(io)?;
     let served = runtime.block_on(async {
@@ -170,42 +158,41 @@ fn on_signal(
             common::notify::stopping();
             stop.send_if_modified(|now| *now == Stop::No && std::mem::replace(now, Stop::Finish) == Stop::No);
         }
-        Signal::Reload => {
-            reload(&path, &started_with, &shared);
-            certificates.iter().for_each(|certificates| certificates.refresh());
+        Signal::Reload(wish) => {
+            common::log::reopen();
+            let report = reload(&path, &started_with, &shared, certificates.as_deref());
+            wish.answer(report.unwrap_or_else(|error| Report::refused(&error)));
         }
     }
 }
 
-/// Sessions that begin from now on go by the new configuration; a broken one changes nothing.
-fn reload(path: &Path, started_with: &Config, shared: &Shared) {
-    common::log::reopen();
-    let loaded = Config::load(path).map_err(|error| error.to_string()).and_then(|config| {
-        Rules::load(&config).map(|rules| (config, rules)).map_err(|error| error.to_string())
-    });
-    let (config, rules) = match loaded {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            // The picture with the caret is for `ironpost check`; a log line is one line.
-            let error = error.lines().next().unwrap_or_default();
-            common::error!("configuration not read anew, the old one stays in force: {error}");
-            return;
-        }
-    };
+/// Sessions that begin from now on go by the new configuration. Errors: it is broken, and nothing has changed.
+fn reload(
+    path: &Path,
+    started_with: &Config,
+    shared: &Shared,
+    certificates: Option<&Certificates>,
+) -> Result<Report, String> {
+    let config = Config::load(path).map_err(|error| error.to_string())?;
+    let rules = Rules::load(&config).map_err(|error| error.to_string())?;
+    let mut report = Report::default();
     for (what, same) in [
         ("smtpd.listen", config.smtpd.listen == started_with.smtpd.listen),
-        ("smtpd.tls", config.smtpd.tls == started_with.smtpd.tls),
         ("smtpd.user", config.smtpd.user == started_with.smtpd.user),
         ("smtpd.commit", config.smtpd.commit == started_with.smtpd.commit),
         ("spool_directory", config.spool_directory == started_with.spool_directory),
         ("log", config.log == started_with.log),
     ] {
         if !same {
-            common::warn!("{what} has changed: this takes effect when smtpd is started again");
+            report.later(what, Daemon::Smtpd);
         }
     }
     shared.set_rules(rules);
-    common::info!("configuration read anew");
+    report.taken();
+    if let Some(certificates) = certificates {
+        certificates.reload(&config.smtpd.tls, &mut report);
+    }
+    Ok(report)
 }
 
 /// Each connection is a file, and some of them have a large message on its way into another one. Gives how

@@ -17,6 +17,7 @@
 use crate::id::QueueId;
 use crate::storage::{Disk, Storage};
 use common::identity::{Identities, is_root};
+use common::reload::Daemon;
 use common::time::Timestamp;
 use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
@@ -136,6 +137,11 @@ impl Spool {
     /// Where queued meets users' commands.
     pub fn control_socket(&self) -> PathBuf {
         self.root.join("public/control")
+    }
+
+    /// Where a daemon is asked to read everything anew.
+    pub fn reload_socket(&self, daemon: Daemon) -> PathBuf {
+        self.root.join("private").join(daemon.socket())
     }
 
     /// Kept by smtpd.

@@ -28,6 +28,7 @@ pub struct Setup {
     /// Address, and `tls` where it is not the default.
     listeners: Vec<(String, Option<String>)>,
     proxied: bool,
+    more: String,
 }
 
 impl Default for Setup {
@@ -52,6 +53,7 @@ impl Setup {
             sections: BTreeMap::new(),
             listeners: vec![("127.0.0.1:0".to_owned(), None)],
             proxied: false,
+            more: String::new(),
         };
         setup
             .file("users", "alice\nbob\ncarol\ndave\npostmaster\n")
@@ -112,6 +114,12 @@ impl Setup {
         self
     }
 
+    /// TOML behind everything else: for sections that are lists.
+    pub fn more(mut self, text: &str) -> Self {
+        self.more.push_str(text);
+        self
+    }
+
     /// A proxy says who the client is, on all listeners.
     pub fn proxied(mut self) -> Self {
         self.proxied = true;
@@ -162,7 +170,7 @@ impl Setup {
                 let _ = writeln!(text, "{key} = {value}");
             }
         }
-        text
+        text + &self.more
     }
 
     /// Writes the configuration and gives its path.

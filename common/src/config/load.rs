@@ -38,11 +38,31 @@ impl Config {
             toml::from_str(text).map_err(|e| ConfigError::at(path, text, e.span(), e.message()))?;
         let table = DeTable::parse(text).map_err(|e| ConfigError::at(path, text, e.span(), e.message()))?;
         let table = table.get_ref();
+        let bad = config.bad_credential();
         config.complete(table, folder);
-        match config.problem() {
+        match bad.or_else(|| config.problem()) {
             None => Ok(config),
             Some((keys, message)) => Err(ConfigError::at(path, text, span_of(table, keys), &message)),
         }
+    }
+
+    /// A credential has a plain name: a path would lead out of the folder. Before names become paths.
+    fn bad_credential(&self) -> Option<(&'static [&'static str], String)> {
+        let tls = &self.smtpd.tls;
+        let first: [(&'static [&'static str], _); 3] = [
+            (&["smtpd", "tls", "certificate"], tls.certificate.as_ref()),
+            (&["smtpd", "tls", "private_key"], tls.private_key.as_ref()),
+            (&["deliverd", "relay_credentials"], self.deliverd.relay_credentials.as_ref()),
+        ];
+        let keys: &'static [&'static str] = &["smtpd", "tls", "certificates"];
+        let others = tls.certificates.iter().flat_map(|one| [&one.certificate, &one.private_key]);
+        let mut all = first.into_iter().chain(others.map(|path| (keys, Some(path))));
+        all.find_map(|(keys, path)| {
+            let name = path?.to_str()?.strip_prefix("credential:")?;
+            let plain = !name.is_empty() && !name.contains('/') && !matches!(name, "." | "..");
+            let text = format!("\"credential:{name}\": wanted credential:NAME, as after LoadCredential=");
+            (!plain).then_some((keys, text))
+        })
     }
 
     /// The defaults that depend on the machine or on other keys, and absolute paths.
@@ -58,22 +78,23 @@ impl Config {
         absolute(&mut self.spool_directory);
         absolute(&mut self.local.aliases);
         let deliverd = &mut self.deliverd;
-        for path in [
-            &mut deliverd.relay_credentials,
-            &mut deliverd.transport,
-            &mut deliverd.tls_policy,
-            &mut deliverd.ca_file,
-        ] {
+        let secret = |path: &mut PathBuf, unit: &str| match credential(path, unit) {
+            Some(credential) => *path = credential,
+            None => absolute(path),
+        };
+        deliverd.relay_credentials.iter_mut().for_each(|path| secret(path, "ironpost-deliverd-smtp"));
+        for path in [&mut deliverd.transport, &mut deliverd.tls_policy, &mut deliverd.ca_file] {
             path.iter_mut().for_each(absolute);
         }
         self.smtpd.restrictions.tables_mut().for_each(absolute);
         if self.smtpd.nameservers.is_empty() {
             self.smtpd.nameservers.clone_from(&self.deliverd.nameservers);
         }
+        self.queued.notification_templates.iter_mut().for_each(absolute);
         let tls = &mut self.smtpd.tls;
-        for path in [&mut tls.certificate, &mut tls.private_key, &mut self.queued.notification_templates] {
-            path.iter_mut().for_each(absolute);
-        }
+        let pair = [&mut tls.certificate, &mut tls.private_key].into_iter().flatten();
+        let others = tls.certificates.iter_mut().flat_map(|one| [&mut one.certificate, &mut one.private_key]);
+        pair.chain(others).for_each(|path| secret(path, "ironpost-smtpd"));
         if let Users::File(file) = &mut self.local.users {
             absolute(file);
         }
@@ -198,6 +219,13 @@ impl Config {
         }
         None
     }
+}
+
+/// `credential:NAME`: what systemd's `LoadCredential=NAME:…` has put there for this service, or puts there for this unit (systemd.exec(5)).
+fn credential(path: &Path, unit: &str) -> Option<PathBuf> {
+    let name = path.to_str()?.strip_prefix("credential:")?;
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    Some(folder.unwrap_or_else(|| format!("/run/credentials/{unit}.service").into()).join(name))
 }
 
 /// Placeholders that exist, each a whole or part of one path component; `{home}` only at the start.

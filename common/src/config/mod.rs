@@ -9,12 +9,15 @@ mod error;
 mod load;
 mod networks;
 pub mod restrictions;
+mod secrets;
+mod served_name;
 mod values;
 
 pub use destinations::{Destinations, Override};
 pub use error::ConfigError;
 pub use networks::{Network, Networks};
 pub use restrictions::Restrictions;
+pub use served_name::ServedName;
 pub use values::{ByteSize, Rate, TimeSpan};
 
 use crate::address::Domain;
@@ -209,6 +212,21 @@ pub struct SmtpdTls {
     /// Its private key, PEM, without a passphrase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PathBuf>,
+    /// Further certificates, for clients that ask for their names.
+    pub certificates: Vec<NamedCertificate>,
+}
+
+/// `[[smtpd.tls.certificates]]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedCertificate {
+    /// The certificate with its chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM, without a passphrase.
+    pub private_key: PathBuf,
+    /// Clients that ask for one of these names are shown it; "*.example.com" is any name one label longer. Empty: the names in the certificate.
+    #[serde(default)]
+    pub names: Vec<ServedName>,
 }
 
 /// `[queued]`

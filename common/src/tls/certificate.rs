@@ -5,14 +5,17 @@
 //! renews it, and [`Identity::problem`] says what is wrong.
 
 use super::provider;
+use crate::secret::Secrets;
 use crate::time::Timestamp;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 
 /// Largest file that is read, in octets.
 const MAX_FILE: u64 = 1 << 20;
@@ -24,6 +27,7 @@ pub struct Identity {
     pub key: Arc<CertifiedKey>,
     not_before: Timestamp,
     not_after: Timestamp,
+    names: Vec<String>,
 }
 
 /// A certificate or a key that cannot be used.
@@ -40,6 +44,21 @@ impl CertificateError {
 impl Identity {
     /// Reads the certificate (its chain behind it) and its key; both may be in one file.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+        Self::load_by(certificate, key, read)
+    }
+
+    /// The same with files that were handed over, where there are some.
+    pub fn load_secret(secrets: &Secrets, certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+        Self::load_by(certificate, key, |path| secrets.read(path, MAX_FILE))
+    }
+
+    fn load_by(
+        certificate: &Path,
+        key: &Path,
+        read: impl Fn(&Path) -> io::Result<Vec<u8>>,
+    ) -> Result<Self, CertificateError> {
+        let read =
+            |path: &Path| read(path).map_err(|e| CertificateError::of(path, format!("cannot read: {e}")));
         let pem = read(certificate)?;
         let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<_, _>>()
@@ -60,8 +79,8 @@ impl Identity {
         let Some(first) = chain.first() else {
             return Err(CertificateError::of(certificate, "has no certificate in PEM form"));
         };
-        let validity = match x509_parser::parse_x509_certificate(first) {
-            Ok((_, parsed)) => parsed.validity().clone(),
+        let (validity, names) = match x509_parser::parse_x509_certificate(first) {
+            Ok((_, parsed)) => (parsed.validity().clone(), names(&parsed)),
             Err(_) => return Err(CertificateError::of(certificate, "its first certificate cannot be read")),
         };
         let key = CertifiedKey::from_der(chain, private, &provider()).map_err(|error| match error {
@@ -75,7 +94,13 @@ impl Identity {
             key: Arc::new(key),
             not_before: Timestamp::from_seconds(validity.not_before.timestamp()),
             not_after: Timestamp::from_seconds(validity.not_after.timestamp()),
+            names,
         })
+    }
+
+    /// The DNS names that it is for, as it has them: `*.example.com` stands for all that are one label longer.
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Why clients that look at the time will not believe it.
@@ -90,12 +115,30 @@ impl Identity {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
-    let wrong = |error: std::io::Error| CertificateError::of(path, format!("cannot read: {error}"));
+/// The alternative names; where there are none, as in certificates of old, the common names.
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let alternative = certificate.subject_alternative_name().ok().flatten();
+    let alternative = alternative.map(|names| &names.value.general_names);
+    let dns = alternative.into_iter().flatten().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    });
+    let dns: Vec<String> = dns.collect();
+    if !dns.is_empty() {
+        return dns;
+    }
+    certificate
+        .subject()
+        .iter_common_name()
+        .filter_map(|name| name.as_str().ok().map(str::to_owned))
+        .collect()
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path).map_err(wrong)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(wrong)?;
+    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(CertificateError::of(path, "larger than 1 MiB"));
+        return Err(io::Error::other("larger than 1 MiB"));
     }
     Ok(bytes)
 }
@@ -140,6 +183,7 @@ mod tests {
         std::fs::write(&key, format!("{good}{good_key}")).unwrap();
         let identity = Identity::load(&key, &key).unwrap();
         assert_eq!(identity.problem(Timestamp::from_seconds(1_800_000_000)), None);
+        assert_eq!(identity.names(), ["mail.example"]);
         let early = identity.problem(Timestamp(0)).unwrap();
         assert!(early.starts_with("the certificate is not valid before Wed, 01 Jan 2020"), "{early}");
     }

@@ -32,7 +32,11 @@ pub mod template;
 pub mod worker;
 
 use common::config::{Config, LogTo};
+use common::daemon::Failure;
 use common::identity::{self, Identities};
+use common::reload::door::Door;
+use common::reload::{Daemon, Report, Wish};
+use common::secret::Secrets;
 use common::signals::{self, Signal};
 use common::{log, notify};
 use link::Link;
@@ -44,6 +48,7 @@ use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use worker::{CAPACITY, Local, Settings};
 
@@ -58,7 +63,7 @@ const LEAVE: Duration = Duration::from_secs(2);
 pub fn run(config: &Config, config_path: &Path) -> ExitCode {
     let result = log::init("local", config).map_err(Failure::io).and_then(|flush| {
         let started = start(config).inspect_err(|failure| common::fatal!("{}", failure.text));
-        started.map(|(local, signals)| serve(local, signals, config, config_path))?;
+        started.map(|(local, inbox)| serve(local, inbox, config, config_path))?;
         drop(flush);
         Ok(())
     });
@@ -73,39 +78,33 @@ pub fn run(config: &Config, config_path: &Path) -> ExitCode {
     }
 }
 
-/// Why the daemon could not start: a text, and the exit code (sysexits) that goes with it.
-struct Failure {
-    code: u8,
-    text: String,
+/// What comes from outside: an octet in the pipe wakes the loop, which then looks what it is.
+struct Inbox {
+    wake: PipeReader,
+    signals: Receiver<Signal>,
 }
 
-impl Failure {
-    fn configuration(error: impl ToString) -> Self {
-        Self { code: 78, text: error.to_string() }
-    }
-
-    fn io(error: io::Error) -> Self {
-        let code = if error.kind() == io::ErrorKind::PermissionDenied { 77 } else { 75 };
-        Self { code, text: error.to_string() }
-    }
-}
-
-fn start(config: &Config) -> Result<(Local, PipeReader), Failure> {
+fn start(config: &Config) -> Result<(Local, Inbox), Failure> {
     let ids = Identities::resolve(config).map_err(Failure::configuration)?;
     let settings = Settings::new(config).map_err(Failure::configuration)?;
     let spool = Spool::new(&config.spool_directory);
     layout::prepare(&spool, &ids).map_err(Failure::io)?;
-    let (reader, mut writer) = io::pipe().map_err(Failure::io)?;
-    signals::spawn(move |signal| {
+    let (wake, mut writer) = io::pipe().map_err(Failure::io)?;
+    let (sender, signals) = channel();
+    let door = Door::open(&spool.reload_socket(Daemon::DeliverdLocal)).map_err(Failure::io)?;
+    // It has none.
+    let secrets = Secrets::new(&ids.deliverd);
+    signals::spawn(door, &secrets, move |signal| {
         // The loop reads it; it ends only with the process.
-        let _ = writer.write_all(if signal == Signal::Reload { b"r" } else { b"t" });
+        let _ = sender.send(signal);
+        let _ = writer.write_all(b"!");
     })
     .map_err(Failure::io)?;
     log::write_from_thread().map_err(Failure::io)?;
     let me = nix::unistd::geteuid().as_raw();
     let trusted = if identity::is_root() { vec![0, ids.queued.uid.as_raw()] } else { vec![0, me] };
     let link = Link::new(spool.dispatch_socket(), trusted, CAPACITY, Instant::now());
-    Ok((Local::new(settings, link), reader))
+    Ok((Local::new(settings, link), Inbox { wake, signals }))
 }
 
 /// What poll(2) found.
@@ -116,7 +115,7 @@ struct Ready {
     children: Vec<ChildId>,
 }
 
-fn serve(mut local: Local, mut signals: PipeReader, config: &Config, config_path: &Path) {
+fn serve(mut local: Local, mut inbox: Inbox, config: &Config, config_path: &Path) {
     notify::ready();
     let mut stop: Option<Instant> = None;
     loop {
@@ -134,7 +133,7 @@ fn serve(mut local: Local, mut signals: PipeReader, config: &Config, config_path
             }
             _ => {}
         }
-        let ready = wait(&local, &signals, stop, now);
+        let ready = wait(&local, &inbox.wake, stop, now);
         let now = Instant::now();
         local.link.flush();
         for child in ready.children {
@@ -144,8 +143,8 @@ fn serve(mut local: Local, mut signals: PipeReader, config: &Config, config_path
             local.read_queue(now);
         }
         if ready.signal {
-            match next_signal(&mut signals) {
-                Signal::Reload => reload(&mut local, config, config_path),
+            match next_signal(&mut inbox) {
+                Signal::Reload(wish) => reload(&mut local, config, config_path, wish),
                 Signal::Terminate => {
                     notify::stopping();
                     stop.get_or_insert(now + STOP);
@@ -160,11 +159,10 @@ fn serve(mut local: Local, mut signals: PipeReader, config: &Config, config_path
     local.kill_children();
 }
 
-fn next_signal(signals: &mut PipeReader) -> Signal {
-    let mut byte = [0];
-    match signals.read(&mut byte) {
-        Ok(1) if byte == *b"r" => Signal::Reload,
-        // An end of the pipe would mean that no signal can reach us any more.
+fn next_signal(inbox: &mut Inbox) -> Signal {
+    // An end of the pipe would mean that no signal can reach us any more.
+    match (inbox.wake.read(&mut [0]), inbox.signals.try_recv()) {
+        (Ok(1), Ok(signal)) => signal,
         _ => Signal::Terminate,
     }
 }
@@ -213,27 +211,25 @@ fn wait(local: &Local, signals: &PipeReader, stop: Option<Instant>, now: Instant
 }
 
 /// What comes from now on goes by the new configuration; a broken one changes nothing.
-fn reload(local: &mut Local, started_with: &Config, path: &Path) {
+fn reload(local: &mut Local, started_with: &Config, path: &Path, wish: Wish) {
     log::reopen();
     let loaded = Config::load(path).map_err(|error| error.to_string()).and_then(|config| {
         Settings::new(&config).map(|settings| (config, settings)).map_err(|error| error.to_string())
     });
     let (config, settings) = match loaded {
         Ok(loaded) => loaded,
-        Err(error) => {
-            // The picture with the caret is for `ironpost check`; a log line is one line.
-            let error = error.lines().next().unwrap_or_default();
-            return common::error!("configuration not read anew, the old one stays in force: {error}");
-        }
+        Err(error) => return wish.answer(Report::refused(&error)),
     };
+    let mut report = Report::default();
     for (what, same) in [
         ("spool_directory", config.spool_directory == started_with.spool_directory),
         ("log", config.log == started_with.log),
     ] {
         if !same {
-            common::warn!("{what} has changed: this takes effect when deliverd local is started again");
+            report.later(what, Daemon::DeliverdLocal);
         }
     }
     local.set_settings(settings);
-    common::info!("configuration read anew");
+    report.taken();
+    wish.answer(report);
 }

@@ -9,7 +9,11 @@ use super::resolve::dns::{Resolver, Settings};
 use super::tls::{self, Outbound};
 use super::worker::{self, Inputs};
 use common::config::Config;
-use common::identity::{self, Identities, Identity};
+use common::daemon::Failure;
+use common::identity::{self, Identities};
+use common::reload::door::Door;
+use common::reload::{Daemon, Report};
+use common::secret::Secrets;
 use common::signals::{self, Signal};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use spool::layout::{self, Spool};
@@ -27,21 +31,6 @@ const BLOCKING_THREADS: usize = 32;
 /// They need little.
 const STACK: usize = 1024 * 1024;
 
-/// Why the daemon could not start: a sysexits code (78 configuration, 77 not permitted, 75 try again), and
-/// a text for the admin.
-struct Failure(u8, String);
-
-impl Failure {
-    fn configuration(error: impl ToString) -> Self {
-        Self(78, error.to_string())
-    }
-
-    fn io(error: io::Error) -> Self {
-        let code = if error.kind() == io::ErrorKind::PermissionDenied { 77 } else { 75 };
-        Self(code, error.to_string())
-    }
-}
-
 /// Runs until SIGTERM. `path` is read anew on SIGHUP.
 pub fn run(config: &Config, path: &Path) -> ExitCode {
     let _log = match common::log::init("smtp", config) {
@@ -53,7 +42,7 @@ pub fn run(config: &Config, path: &Path) -> ExitCode {
     };
     match start(config, path) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure(code, text)) => {
+        Err(Failure { code, text }) => {
             common::fatal!("{text}");
             eprintln!("deliverd smtp: {text}");
             ExitCode::from(code)
@@ -66,11 +55,13 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let spool = Spool::new(&config.spool_directory);
     layout::prepare(&spool, &ids).map_err(Failure::io)?;
     let names = Settings::new(&config.deliverd.nameservers);
-    let tls_memory = tls::Memory::new().map_err(|error| Failure(75, error.to_string()))?;
+    let tls_memory = tls::Memory::new().map_err(Failure::try_again)?;
+    let secrets = Secrets::new(&ids.deliverd);
     // Before privileges are dropped: the files may be for root alone.
-    let tls = Outbound::load(config, tls_memory.clone(), &ids.deliverd).map_err(Failure::configuration)?;
+    let tls = Outbound::load(config, tls_memory.clone(), &secrets).map_err(Failure::configuration)?;
+    let door = Door::open(&spool.reload_socket(Daemon::DeliverdSmtp)).map_err(Failure::io)?;
     raise_file_limit();
-    identity::drop_to(&ids.deliverd, &[]).map_err(|error| Failure(77, error.to_string()))?;
+    identity::drop_to(&ids.deliverd, &[]).map_err(Failure::not_permitted)?;
     common::log::write_from_thread().map_err(Failure::io)?;
 
     let runtime = runtime().map_err(Failure::io)?;
@@ -79,10 +70,15 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let (contexts, context) = watch::channel(context.map_err(Failure::configuration)?);
     let (stopper, stop) = watch::channel(false);
     let pool = shared.pool.clone();
-    let identity = ids.deliverd.clone();
-    let reload =
-        Reload { path: path.to_owned(), identity, contexts, shared, runtime: runtime.handle().clone() };
-    signals::spawn(on_signal(reload, stopper)).map_err(Failure::io)?;
+    let reload = Reload {
+        path: path.to_owned(),
+        started_with: config.clone(),
+        secrets: secrets.clone(),
+        contexts,
+        shared,
+        runtime: runtime.handle().clone(),
+    };
+    signals::spawn(door, &secrets, on_signal(reload, stopper)).map_err(Failure::io)?;
     common::notify::ready();
     let inputs = Inputs { socket: spool.dispatch_socket(), queued: ids.queued.uid, context, stop };
     runtime.block_on(async {
@@ -145,7 +141,8 @@ fn raise_file_limit() {
 
 struct Reload {
     path: PathBuf,
-    identity: Identity,
+    started_with: Config,
+    secrets: Arc<Secrets>,
     contexts: watch::Sender<Arc<Context<Resolver>>>,
     shared: Shared,
     runtime: Handle,
@@ -157,35 +154,33 @@ fn on_signal(reload: Reload, stopper: watch::Sender<bool>) -> impl FnMut(Signal)
             common::notify::stopping();
             stopper.send_replace(true);
         }
-        Signal::Reload => reload.run(),
+        Signal::Reload(wish) => {
+            common::log::reopen();
+            wish.answer(reload.run().unwrap_or_else(|error| Report::refused(&error)));
+        }
     }
 }
 
 impl Reload {
-    /// Jobs that come from now on go by the new configuration; a broken one changes nothing.
-    fn run(&self) {
-        common::log::reopen();
-        let config = match Config::load(&self.path) {
-            Ok(config) => config,
-            Err(error) => return self.refuse(&error.to_string()),
-        };
+    /// Jobs that come from now on go by the new configuration. Errors: it is broken, and nothing has changed.
+    fn run(&self) -> Result<Report, String> {
+        let config = Config::load(&self.path).map_err(|error| error.to_string())?;
         let names = Settings::new(&config.deliverd.nameservers);
-        let tls = match Outbound::load(&config, self.shared.tls.clone(), &self.identity) {
-            Ok(tls) => tls,
-            Err(error) => return self.refuse(&error),
-        };
-        match self.runtime.block_on(async { context(&config, names, tls, &self.shared) }) {
-            Ok(context) => {
-                self.contexts.send_replace(context);
-                common::info!("configuration read anew");
+        let tls = Outbound::load(&config, self.shared.tls.clone(), &self.secrets)?;
+        let context = self.runtime.block_on(async { context(&config, names, tls, &self.shared) })?;
+        let mut report = Report::default();
+        let before = &self.started_with;
+        for (what, same) in [
+            ("deliverd.user", config.deliverd.user == before.deliverd.user),
+            ("spool_directory", config.spool_directory == before.spool_directory),
+            ("log", config.log == before.log),
+        ] {
+            if !same {
+                report.later(what, Daemon::DeliverdSmtp);
             }
-            Err(error) => self.refuse(&error),
         }
-    }
-
-    fn refuse(&self, error: &str) {
-        // The picture with the caret is for `ironpost check`; a log line is one line.
-        let error = error.lines().next().unwrap_or_default();
-        common::error!("configuration not read anew, the old one stays in force: {error}");
+        self.contexts.send_replace(context);
+        report.taken();
+        Ok(report)
     }
 }

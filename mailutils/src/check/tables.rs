@@ -14,7 +14,7 @@ use common::users::Users;
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// All tables; when each is right by itself, the aliases are also followed to their ends.
 pub fn check(config: &Config) -> Vec<Finding> {
@@ -38,7 +38,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
     for path in config.smtpd.restrictions.tables() {
         findings.extend(read(path, |text| AccessTable::parse(path, text).map(drop)));
     }
-    findings.extend(certificate(config));
+    findings.extend(certificates(config));
     if !findings.iter().any(|f| matches!(f, Finding::Error(_))) {
         findings.extend(loops(config));
     }
@@ -48,16 +48,18 @@ pub fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// The server's own certificate.
-fn certificate(config: &Config) -> Option<Finding> {
-    let (certificate, key) =
-        config.smtpd.tls.certificate.as_ref().zip(config.smtpd.tls.private_key.as_ref())?;
-    match Identity::load(certificate, key) {
+/// The server's own certificates, each by itself.
+fn certificates(config: &Config) -> Vec<Finding> {
+    let tls = &config.smtpd.tls;
+    let first = tls.certificate.as_ref().zip(tls.private_key.as_ref());
+    let others = tls.certificates.iter().map(|one| (&one.certificate, &one.private_key));
+    let problem = |(certificate, key): (&PathBuf, &PathBuf)| match Identity::load(certificate, key) {
         Ok(identity) => identity
             .problem(Timestamp::now())
             .map(|problem| Finding::Error(format!("{}: {problem}", certificate.display()))),
         Err(error) => Some(Finding::Error(error.to_string())),
-    }
+    };
+    first.into_iter().chain(others).filter_map(problem).collect()
 }
 
 /// The aliases file, which need not exist.

@@ -48,7 +48,7 @@ pub enum Action {
     Start(usize),
     /// Ask it to stop (SIGTERM).
     Stop(usize),
-    /// Let it read its configuration anew (SIGHUP).
+    /// Let it read its configuration anew.
     Reload(usize),
     /// End it at once (SIGKILL).
     Kill(usize),

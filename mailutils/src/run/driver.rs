@@ -1,16 +1,17 @@
 //! Processes, signals and time for the [`Crew`]. One thread decides; one hands it signals, one hands it the
-//! daemons' notices.
+//! daemons' notices, one has daemons reload and waits for what they say.
 //!
 //! Each daemon gets, as standard input, a pipe whose other end only this process holds, so that it learns of
 //! our end, however that comes; the notify socket's name; and a process group of its own, so that a key
 //! pressed at the terminal reaches us alone. A process is signalled only while it is not reaped, so never a
 //! stranger that took over its number.
 
-use super::Voice;
 use super::crew::{Action, Crew, End, PATIENCE};
 use super::notify::{Notice, NotifySocket};
 use super::programs::Program;
+use super::{Reload, Voice};
 use common::lifeline;
+use common::reload::call::Unanswered;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
@@ -18,6 +19,7 @@ use signal_hook::iterator::Signals;
 use std::io::{self, PipeReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Instant;
@@ -27,26 +29,25 @@ enum Event {
     Reload,
     ChildEnded,
     Notice(Notice),
+    /// Nobody answers where this daemon should.
+    Deaf(usize),
 }
 
-/// Starts the programs and keeps them running until SIGTERM or SIGINT; the exit code. `check` looks at the
-/// configuration before it is reloaded. Errors: what is needed to supervise cannot be had; then nothing was
+/// Starts the programs and keeps them running until SIGTERM or SIGINT; the exit code. Errors: what is needed to supervise cannot be had; then nothing was
 /// started.
-pub fn supervise(
-    programs: Vec<Program>,
-    voice: &Voice,
-    check: &dyn Fn() -> Result<(), String>,
-) -> io::Result<u8> {
+pub fn supervise(programs: Vec<Program>, voice: Voice, reload: Reload) -> io::Result<u8> {
     let (events, inbox) = channel();
     listen_to_signals(events.clone())?;
     let socket = NotifySocket::new()?;
     let socket_name = socket.name().to_owned();
-    listen_to_notices(socket, events)?;
+    listen_to_notices(socket, events.clone())?;
+    let reload = Arc::new(reload);
+    let reloads = tell_daemons(&programs, voice, reload.clone(), events)?;
     let (lifeline, held) = io::pipe()?;
     let now = Instant::now();
     let (crew, actions) = Crew::new(programs.len(), now);
     let children = programs.iter().map(|_| None).collect();
-    let mut driver = Driver { programs, children, crew, socket_name, lifeline, voice, check };
+    let mut driver = Driver { programs, children, crew, socket_name, lifeline, voice, reload, reloads };
     let code = driver.work(actions, &inbox);
     // Held until here: the daemons are alive as long as this end of the pipe.
     drop(held);
@@ -84,17 +85,53 @@ fn listen_to_notices(socket: NotifySocket, events: Sender<Event>) -> io::Result<
     Ok(())
 }
 
-struct Driver<'a> {
+/// A thread that has the daemons reload whose places in the crew it is given, one after the other.
+fn tell_daemons(
+    programs: &[Program],
+    voice: Voice,
+    reload: Arc<Reload>,
+    events: Sender<Event>,
+) -> io::Result<Sender<usize>> {
+    let (sender, wanted) = channel();
+    let daemons: Vec<_> = programs.iter().map(|program| program.daemon).collect();
+    let tell = move |index: usize| {
+        let Some(daemon) = daemons.get(index) else { return };
+        let told = match reload.tell(*daemon) {
+            Ok(told) => told,
+            Err(text) => return voice.error(&format!("{} not reloaded: {text}", daemon.name())),
+        };
+        if matches!(told.answer, Err(Unanswered::Down)) {
+            let _ = events.send(Event::Deaf(index));
+            return;
+        }
+        for (good, line) in told.lines(reload.spool()) {
+            // What a daemon says it logs itself.
+            match (good, &told.answer) {
+                (true, _) => voice.person(&line),
+                (false, Ok(_)) if !told.problems.iter().any(|problem| line.ends_with(problem)) => {
+                    voice.person(&line);
+                }
+                (false, _) => voice.error(&line),
+            }
+        }
+    };
+    let serve = move || wanted.iter().for_each(tell);
+    thread::Builder::new().name("reload".into()).spawn(serve)?;
+    Ok(sender)
+}
+
+struct Driver {
     programs: Vec<Program>,
     children: Vec<Option<Child>>,
     crew: Crew,
     socket_name: String,
     lifeline: PipeReader,
-    voice: &'a Voice,
-    check: &'a dyn Fn() -> Result<(), String>,
+    voice: Voice,
+    reload: Arc<Reload>,
+    reloads: Sender<usize>,
 }
 
-impl Driver<'_> {
+impl Driver {
     fn work(&mut self, mut actions: Vec<Action>, inbox: &Receiver<Event>) -> u8 {
         loop {
             // Carrying an action out may cause others (a daemon that cannot be started).
@@ -128,7 +165,7 @@ impl Driver<'_> {
                 common::notify::stopping();
                 self.crew.terminate(Instant::now())
             }
-            Event::Reload => match (self.check)() {
+            Event::Reload => match self.reload.check() {
                 Ok(()) => {
                     common::log::reopen();
                     self.voice.info("reloading");
@@ -140,6 +177,10 @@ impl Driver<'_> {
                 }
             },
             Event::ChildEnded => self.reap(),
+            Event::Deaf(index) => {
+                self.signal(index, Signal::SIGHUP);
+                Vec::new()
+            }
             Event::Notice(notice) if notice.ready => match self.index_of(notice.pid) {
                 Some(index) => self.crew.ready(index),
                 None => Vec::new(),
@@ -175,7 +216,10 @@ impl Driver<'_> {
         match action {
             Action::Start(index) => return self.start(*index),
             Action::Stop(index) => self.signal(*index, Signal::SIGTERM),
-            Action::Reload(index) => self.signal(*index, Signal::SIGHUP),
+            Action::Reload(index) => {
+                // The thread lives as long as this end of its channel.
+                let _ = self.reloads.send(*index);
+            }
             Action::Kill(index) => {
                 self.voice.warn(&format!("{} does not stop: killing it", self.name(*index)));
                 self.signal(*index, Signal::SIGKILL);

@@ -18,8 +18,12 @@ pub mod notify;
 pub mod programs;
 
 use crate::exit;
+use crate::reload::{self, Told};
 use common::config::{Config, LogTo};
-use std::path::Path;
+use common::identity::Identities;
+use common::reload::Daemon;
+use spool::layout::Spool;
+use std::path::{Path, PathBuf};
 
 /// Runs until SIGTERM; the exit code.
 pub fn run(file: &Path) -> u8 {
@@ -45,8 +49,8 @@ pub fn run(file: &Path) -> u8 {
         }
     };
     let voice = Voice { log_is_stderr: config.log.to == LogTo::Stderr };
-    let check = || Config::load(file).map(drop).map_err(|error| error.to_string());
-    let code = match driver::supervise(programs, &voice, &check) {
+    let reload = Reload { spool: Spool::new(&config.spool_directory), file: file.to_owned() };
+    let code = match driver::supervise(programs, voice, reload) {
         Ok(code) => code,
         Err(error) => {
             voice.error(&format!("cannot supervise: {error}"));
@@ -57,8 +61,35 @@ pub fn run(file: &Path) -> u8 {
     code
 }
 
-/// Tells the log, and the person at the terminal unless the log goes there anyway.
+/// What is needed to have the daemons read everything anew.
 #[derive(Debug)]
+pub struct Reload {
+    /// Where the daemons that run are found, whatever a new configuration says.
+    spool: Spool,
+    file: PathBuf,
+}
+
+impl Reload {
+    /// Is there something to take? Errors: the configuration is broken.
+    pub fn check(&self) -> Result<(), String> {
+        Config::load(&self.file).map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Has one daemon do it, with the secrets that only this process may be able to open. Errors: the configuration is broken.
+    pub fn tell(&self, daemon: Daemon) -> Result<Told, String> {
+        let config = Config::load(&self.file).map_err(|error| error.to_string())?;
+        let ids = Identities::resolve(&config).map_err(|error| error.to_string())?;
+        Ok(reload::tell(daemon, &self.spool, &config, &ids))
+    }
+
+    /// Where the daemons are.
+    pub fn spool(&self) -> &Spool {
+        &self.spool
+    }
+}
+
+/// Tells the log, and the person at the terminal unless the log goes there anyway.
+#[derive(Debug, Clone, Copy)]
 pub struct Voice {
     log_is_stderr: bool,
 }

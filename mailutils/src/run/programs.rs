@@ -1,21 +1,24 @@
 //! Which daemons there are, and where they lie: beside our own executable, else in [`SYSTEM_FOLDER`].
 
+use common::reload::Daemon;
 use std::path::{Path, PathBuf};
 
 /// Where an installed Ironpost has its daemons.
 pub const SYSTEM_FOLDER: &str = "/usr/lib/ironpost";
 
-/// Name for people, file, role.
-const DAEMONS: [(&str, &str, Option<&str>); 4] = [
-    ("queued", "queued", None),
-    ("smtpd", "smtpd", None),
-    ("deliverd smtp", "deliverd", Some("smtp")),
-    ("deliverd local", "deliverd", Some("local")),
+/// Which, file, role.
+const DAEMONS: [(Daemon, &str, Option<&str>); 4] = [
+    (Daemon::Queued, "queued", None),
+    (Daemon::Smtpd, "smtpd", None),
+    (Daemon::DeliverdSmtp, "deliverd", Some("smtp")),
+    (Daemon::DeliverdLocal, "deliverd", Some("local")),
 ];
 
 /// A daemon to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
+    /// Which one.
+    pub daemon: Daemon,
     /// For messages.
     pub name: &'static str,
     /// The executable.
@@ -39,8 +42,9 @@ fn find_in(folders: &[&Path], config: &Path) -> Result<Vec<Program>, String> {
         let names = folders.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(" nor in ");
         return Err(format!("smtpd, queued and deliverd are neither in {names}"));
     };
-    let program = |(name, file, role): &(&'static str, &str, Option<&str>)| Program {
-        name,
+    let program = |(daemon, file, role): &(Daemon, &str, Option<&str>)| Program {
+        daemon: *daemon,
+        name: daemon.name(),
         path: folder.join(file),
         args: role.iter().map(PathBuf::from).chain(["-c".into(), config.to_owned()]).collect(),
     };

@@ -18,6 +18,7 @@ use crate::dispatch::Outgoing;
 use crate::scheduler::{self, Action, Facts, Scheduler, Source};
 use active::Active;
 use changes::Changes;
+use common::reload::Report;
 use common::signals::Signal;
 use common::time::Timestamp;
 use deliveries::Deliveries;
@@ -56,7 +57,7 @@ pub struct Manager {
 }
 
 /// Gives the scheduler's new settings; `None` when the old ones stay in force.
-type Reload = Box<dyn FnMut(&Disk) -> Option<scheduler::Settings> + Send>;
+type Reload = Box<dyn FnMut(&Disk) -> (Option<scheduler::Settings>, Report) + Send>;
 
 /// What is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,7 +73,7 @@ impl Manager {
         disk: Arc<Disk>,
         pool: Pool,
         events: Receiver<Event>,
-        reload: impl FnMut(&Disk) -> Option<scheduler::Settings> + Send + 'static,
+        reload: impl FnMut(&Disk) -> (Option<scheduler::Settings>, Report) + Send + 'static,
     ) -> Self {
         Self {
             scheduler,
@@ -214,10 +215,12 @@ impl Manager {
             Event::Answer { worker, job, answer } => self.answered(worker, job, answer, now),
             Event::Unsent { worker, job, error } => self.unsent(worker, job, &error, now),
             Event::Change { verb, ids, reply } => self.change(verb, ids, reply, now),
-            Event::Signal(Signal::Reload) => {
-                if let Some(settings) = (self.reload)(&self.disk) {
+            Event::Signal(Signal::Reload(wish)) => {
+                let (settings, report) = (self.reload)(&self.disk);
+                if let Some(settings) = settings {
                     self.scheduler.set(settings, now);
                 }
+                wish.answer(report);
             }
             Event::Signal(Signal::Terminate) => {
                 self.scheduler.stop();

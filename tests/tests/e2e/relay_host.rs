@@ -129,7 +129,7 @@ fn a_wrong_password_makes_mail_wait_loudly_until_it_is_mended() {
 }
 
 #[test]
-fn a_new_file_that_only_root_can_read_is_told_to_need_a_restart() {
+fn a_new_file_that_only_root_can_read_is_handed_over() {
     if !is_root() {
         return skipped("a_new_file_that_only_root_can_read", "needs root");
     }
@@ -147,18 +147,40 @@ fn a_new_file_that_only_root_can_read_is_told_to_need_a_restart() {
     // Nobody reads the table before there is mail.
     ironpost.send("a@example.test", &["u@remote.test"], &short("x"));
     server.wait(1);
+    // The daemon itself cannot, and says what to do.
     let mark = ironpost.log.mark();
-    ironpost.signal(Signal::SIGHUP);
+    nix::sys::signal::kill(ironpost.daemon(&["deliverd", "smtp"]), Signal::SIGHUP).unwrap();
     let line = ironpost.log.wait_after(mark, "the refusal", |line| {
-        (line.contains("relay_credentials: ") && line.contains("restart the daemon")).then(|| line.to_owned())
+        (line.contains("relay_credentials: ") && line.contains("ironpost reload")).then(|| line.to_owned())
     });
     assert!(line.contains("the old one stays in force"), "{line}");
-    ironpost.restart();
+    ironpost.ironpost(&["reload", "deliverd-smtp"]).ok();
     ironpost.send("a@example.test", &["u@remote.test"], &short("x"));
     server.wait(2);
-    // base64 of "\0alice\0first-one" and "\0alice\0second-one"
+    // A broken one, and one that others may read, change nothing.
+    for (text, mode, says) in [
+        ("nonsense\n".to_owned(), 0o600, "relay_credentials:1: "),
+        (format!("{key} a:b\n"), 0o644, "chmod 600"),
+    ] {
+        replace(text);
+        fs::set_permissions(folder.join("relay_credentials"), fs::Permissions::from_mode(mode)).unwrap();
+        let said = ironpost.ironpost(&["reload", "deliverd-smtp"]);
+        assert_eq!(said.code, 78);
+        assert!(said.err.contains("the old one stays in force") && said.err.contains(says), "{}", said.err);
+    }
+    // SIGHUP to `ironpost run` hands over, too.
+    replace(format!("{key} insecure alice:third-one\n"));
+    let mark = ironpost.log.mark();
+    ironpost.signal(Signal::SIGHUP);
+    ironpost.log.wait_after(mark, "the reload of deliverd", |line| {
+        (line.contains("/smtp[") && line.contains("configuration read anew")).then_some(())
+    });
+    ironpost.send("a@example.test", &["u@remote.test"], &short("x"));
+    server.wait(3);
+    // base64 of "\0alice\0first-one", "\0alice\0second-one" and "\0alice\0third-one"
     let logins: Vec<_> = server.commands().into_iter().filter(|line| line.starts_with("AUTH")).collect();
-    assert_eq!(logins, ["AUTH PLAIN AGFsaWNlAGZpcnN0LW9uZQ==", "AUTH PLAIN AGFsaWNlAHNlY29uZC1vbmU="]);
+    let words = ["AGFsaWNlAGZpcnN0LW9uZQ==", "AGFsaWNlAHNlY29uZC1vbmU=", "AGFsaWNlAHRoaXJkLW9uZQ=="];
+    assert_eq!(logins, words.map(|word| format!("AUTH PLAIN {word}")));
 }
 
 #[test]

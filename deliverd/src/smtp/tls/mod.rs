@@ -21,8 +21,7 @@ use common::address::ReversePath;
 use common::config::Config;
 use common::credentials::{Credentials, Table};
 use common::destination::Nexthop;
-use common::identity::Identity;
-use common::secret::SecretFile;
+use common::secret::Secrets;
 use common::status::Status;
 use common::table::TableError;
 use common::text::printable;
@@ -55,8 +54,6 @@ pub struct Outbound {
 pub struct Memory {
     sessions: Sessions,
     broken: Mutex<Broken>,
-    /// The file `relay_credentials`, opened before privileges were dropped.
-    secret: Mutex<Option<Arc<SecretFile>>>,
 }
 
 /// What a session was opened under. Another transaction may use it only under the same.
@@ -72,7 +69,7 @@ pub struct Security {
 
 impl Outbound {
     /// By the configuration. Errors: a file that cannot be used, with what is wrong in it.
-    pub fn load(config: &Config, memory: Arc<Memory>, me: &Identity) -> Result<Self, String> {
+    pub fn load(config: &Config, memory: Arc<Memory>, secrets: &Secrets) -> Result<Self, String> {
         let policies = config.deliverd.tls_policy.as_deref().map(read_policies).transpose();
         let roots = match &config.deliverd.ca_file {
             Some(path) => {
@@ -82,7 +79,7 @@ impl Outbound {
         };
         let policies = policies.map_err(|error| error.to_string())?;
         let credentials = config.deliverd.relay_credentials.as_deref();
-        let credentials = credentials.map(|path| memory.credentials(path, me)).transpose();
+        let credentials = credentials.map(|path| read_credentials(path, secrets)).transpose();
         let credentials = credentials.map_err(|error| format!("relay_credentials: {error}"))?;
         let relay_host = config.deliverd.relay_host.clone();
         Ok(Self { level: config.deliverd.tls, policies, credentials, relay_host, roots, memory })
@@ -167,18 +164,7 @@ impl Outbound {
 impl Memory {
     /// Knows nothing yet. Errors: the crypto provider lacks what it must have.
     pub fn new() -> Result<Arc<Self>, rustls::Error> {
-        Ok(Arc::new(Self { sessions: Sessions::new()?, broken: Mutex::default(), secret: Mutex::default() }))
-    }
-
-    /// The table, through the descriptor that is open already when the path is the same.
-    fn credentials(&self, path: &Path, me: &Identity) -> Result<Watched<Table>, TableError> {
-        let mut kept = self.secret.lock().unwrap_or_else(PoisonError::into_inner);
-        let secret = match kept.as_ref().filter(|secret| secret.path() == path) {
-            Some(secret) => secret.clone(),
-            None => Arc::new(SecretFile::open(path, me)?),
-        };
-        *kept = Some(secret.clone());
-        Watched::new(path, move |path| secret.read().and_then(|text| Table::parse(path, &text)))
+        Ok(Arc::new(Self { sessions: Sessions::new()?, broken: Mutex::default() }))
     }
 
     fn broken(&self) -> MutexGuard<'_, Broken> {
@@ -188,6 +174,12 @@ impl Memory {
 
 fn read_policies(path: &Path) -> Result<Watched<Policies>, TableError> {
     Watched::table(path, Policies::parse)
+}
+
+/// The table, through a descriptor that stays open.
+fn read_credentials(path: &Path, secrets: &Secrets) -> Result<Watched<Table>, TableError> {
+    let file = secrets.file(path)?;
+    Watched::new(path, move |path| file.read().and_then(|text| Table::parse(path, &text)))
 }
 
 fn nonce() -> Result<String, String> {
