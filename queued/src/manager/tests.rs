@@ -123,7 +123,8 @@ fn a_stuck_worker_is_ended_by_the_wall_clock_limit_and_its_job_is_retried() {
         events.clone(),
     )
     .unwrap();
-    let mut manager = Manager::new(scheduler(&config), disk, pool, receiver, |_| None);
+    let mut manager =
+        Manager::new(scheduler(&config), disk, pool, receiver, |_| (None, common::reload::Report::default()));
 
     let spooler = Spooler::open(&spool.directory(Queue::Incoming), OWN_MODE).unwrap();
     let mut writer = spooler.begin(Timestamp::now()).unwrap();
