@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Largest file that is read, in octets.
-const MAX_FILE: u64 = 1 << 20;
+const MAX_FILE: u64 = 16 << 20;
 
 /// All secret files of a daemon, and those that were just handed to it.
 #[derive(Debug)]
@@ -175,7 +175,7 @@ impl SecretFile {
         let wrong = |what: &str| TableError::file(&self.path, what);
         let length = file.metadata().map(|m| m.len()).unwrap_or_default();
         if length > MAX_FILE {
-            return Err(wrong("larger than 1 MiB"));
+            return Err(wrong("larger than 16 MiB"));
         }
         let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
         file.read_exact_at(&mut bytes, 0).map_err(|e| wrong(&format!("cannot read: {e}")))?;

@@ -1,7 +1,8 @@
 //! The command line of `ironpost`: the one description from which `--help`, completions and the man page are
 //! made.
 
-use clap::{Args, Parser, Subcommand};
+use auth::hash::Scheme;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::reload::Daemon;
 use std::path::PathBuf;
 
@@ -61,6 +62,9 @@ pub enum Command {
     /// Look at the queue and change it
     #[command(subcommand)]
     Queue(Queue),
+    /// Say who may log in, where that is a users file ([smtpd.auth] users)
+    #[command(subcommand)]
+    User(User),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -145,4 +149,76 @@ fn daemon(name: &str) -> Result<Daemon, String> {
         let names: Vec<&str> = Daemon::ALL.iter().map(|daemon| daemon.unit()).collect();
         format!("there are {}", names.join(", "))
     })
+}
+
+/// What can be done with the users file.
+#[derive(Debug, Subcommand)]
+pub enum User {
+    /// Add a user; the password is typed twice, or is the first line of standard input
+    Add(NewPassword),
+    /// Give a user a new password
+    Passwd(NewPassword),
+    /// List users, each with the scheme of its hash
+    List {
+        /// Users file; default: that of the configuration
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Remove a user
+    Remove {
+        /// The user's name
+        name: String,
+        /// Users file; default: that of the configuration
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}
+
+/// A user and how the password is kept.
+#[derive(Debug, Args)]
+pub struct NewPassword {
+    /// The user's name, such as joe or joe@example.com
+    pub name: String,
+    /// How the password is kept; default: scram-sha-256 where all users of the file have that, else argon2id
+    #[arg(long, value_enum, value_name = "SCHEME")]
+    pub scheme: Option<PasswordScheme>,
+    /// Users file; default: that of the configuration
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// The schemes that can be made.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum PasswordScheme {
+    /// RFC 9106
+    Argon2id,
+    /// Lets clients log in without sending the password (RFC 7677)
+    #[value(name = "scram-sha-256")]
+    ScramSha256,
+    /// RFC 7914
+    Scrypt,
+    /// What Debian has in /etc/shadow
+    Yescrypt,
+    /// $2b$ of crypt(3)
+    Bcrypt,
+    /// $6$ of crypt(3)
+    #[value(name = "sha512-crypt")]
+    Sha512Crypt,
+    /// $5$ of crypt(3)
+    #[value(name = "sha256-crypt")]
+    Sha256Crypt,
+}
+
+impl From<PasswordScheme> for Scheme {
+    fn from(scheme: PasswordScheme) -> Self {
+        match scheme {
+            PasswordScheme::Argon2id => Self::Argon2id,
+            PasswordScheme::ScramSha256 => Self::ScramSha256,
+            PasswordScheme::Scrypt => Self::Scrypt,
+            PasswordScheme::Yescrypt => Self::Yescrypt,
+            PasswordScheme::Bcrypt => Self::Bcrypt,
+            PasswordScheme::Sha512Crypt => Self::Sha512Crypt,
+            PasswordScheme::Sha256Crypt => Self::Sha256Crypt,
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 /// As in [`crate::exit`].
 const EXIT_STATUS: &[u8] = b".SH EXIT STATUS\n\
-0 done; 64 usage; 66 no such queue ID; 69 a daemon is down; 75 try again; 77 not permitted; 78 configuration.\n";
+0 done; 64 usage; 66 no such queue ID; 67 no such user; 69 a daemon is down; 73 the user is there already; 75 try again; 77 not permitted; 78 configuration.\n";
 
 /// A completion script on standard output.
 pub fn completions(shell: Shell) -> Result<(), Failure> {

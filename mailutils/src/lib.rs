@@ -7,6 +7,7 @@
 //! | [`reload`] | `ironpost reload` |
 //! | [`check`], [`config`], [`route`] | `ironpost check`, `config`, `route` |
 //! | [`queue`], [`control`] | `ironpost queue`, `mailq`; asking queued |
+//! | [`user`] | `ironpost user` |
 //! | [`sendmail`] | `sendmail`, `newaliases` |
 //! | [`generate`] | completions and man page |
 
@@ -23,6 +24,7 @@ pub mod route;
 pub mod run;
 pub mod sendmail;
 pub mod terminal;
+pub mod user;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -48,6 +50,7 @@ pub fn ironpost(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Config { defaults } => config::run(&cli.config, *defaults),
         Command::Route { address } => load(&cli.config).and_then(|config| route::run(&config, address)),
         Command::Queue(command) => load(&cli.config).and_then(|config| queue::run(&config, command)),
+        Command::User(command) => user::run(&cli.config, command),
         Command::Completions { shell } => generate::completions(*shell),
         Command::Manpage => generate::manpage(),
     };
@@ -57,6 +60,6 @@ pub fn ironpost(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-fn load(file: &Path) -> Result<Config, Failure> {
+pub(crate) fn load(file: &Path) -> Result<Config, Failure> {
     Config::load(file).map_err(|e| Failure::new(exit::CONFIG, e.to_string()))
 }

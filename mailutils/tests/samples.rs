@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use common::aliases::Aliases;
-use common::config::{Config, NamedCertificate, Override, Rate, ServedName, Users};
+use common::config::{AuthUsers, Config, NamedCertificate, Override, Rate, ServedName, Users};
 use common::reload::Daemon;
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -71,6 +71,8 @@ fn every_key_is_in_the_sample_and_explained() {
     let names = vec![ServedName::try_from("x".to_owned()).unwrap()];
     let other = NamedCertificate { certificate: "x".into(), private_key: "x".into(), names };
     all.smtpd.tls.certificates = vec![other];
+    all.smtpd.auth.users = Some(AuthUsers::System);
+    all.smtpd.auth.mechanisms = Some(Vec::new());
     all.queued.user = Some("x".into());
     all.queued.notification_templates = Some("x".into());
     all.deliverd.user = Some("x".into());

@@ -98,6 +98,7 @@ impl Config {
         if let Users::File(file) = &mut self.local.users {
             absolute(file);
         }
+        self.smtpd.auth.path_mut().into_iter().for_each(absolute);
         if let LogTo::File(file) = &mut self.log.to {
             absolute(file);
         }
@@ -161,6 +162,9 @@ impl Config {
                 &["smtpd", "greylist", "retry_window"],
                 "retry_window must be longer than delay: nobody would come back in time".into(),
             ));
+        }
+        if let Some((key, message)) = self.smtpd.auth.problem() {
+            return Some((key, message));
         }
         if dnsbl.sites.len() > 50 {
             return Some((&["smtpd", "dnsbl", "sites"], "50 sites at most".into()));

@@ -7,6 +7,7 @@
 pub mod destinations;
 mod error;
 mod load;
+mod login;
 mod networks;
 pub mod restrictions;
 mod secrets;
@@ -15,6 +16,7 @@ mod values;
 
 pub use destinations::{Destinations, Override};
 pub use error::ConfigError;
+pub use login::{AuthUsers, MechanismName, SmtpdAuth};
 pub use networks::{Network, Networks};
 pub use restrictions::Restrictions;
 pub use served_name::ServedName;
@@ -115,6 +117,8 @@ pub struct Smtpd {
     pub listen: Vec<Listen>,
     /// The certificate for TLS.
     pub tls: SmtpdTls,
+    /// Who may log in.
+    pub auth: SmtpdAuth,
 }
 
 /// `[smtpd.dnsbl]`
@@ -377,6 +381,7 @@ impl Default for Smtpd {
                 proxy_protocol: false,
             }],
             tls: SmtpdTls::default(),
+            auth: SmtpdAuth::default(),
             message_size_limit: ByteSize(50 << 20),
             recipient_limit: 1000,
             max_connections: 10_000,

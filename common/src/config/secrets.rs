@@ -12,7 +12,11 @@ impl Config {
             Daemon::Smtpd => {
                 let first = [tls.certificate.as_deref(), tls.private_key.as_deref()].into_iter().flatten();
                 let others = tls.certificates.iter();
-                first.chain(others.flat_map(|one| [&*one.certificate, &*one.private_key])).collect()
+                let users = self.smtpd.auth.users_file();
+                first
+                    .chain(others.flat_map(|one| [&*one.certificate, &*one.private_key]))
+                    .chain(users)
+                    .collect()
             }
             Daemon::DeliverdSmtp => self.deliverd.relay_credentials.as_deref().into_iter().collect(),
             Daemon::Queued | Daemon::DeliverdLocal => Vec::new(),

@@ -40,6 +40,12 @@ pub fn check(file: &Path, config: &Config, ids: &Identities) -> Vec<Finding> {
     {
         findings.push(Finding::Error(format!("{}: {what}", path.display())));
     }
+    if let Some(path) = config.smtpd.auth.users_file()
+        && let Ok(meta) = fs::metadata(path)
+        && let Some(what) = common::secret::problem(&meta, &ids.smtpd)
+    {
+        findings.push(Finding::Error(format!("{}: {what}", path.display())));
+    }
     findings.extend(spool(config, ids, &daemons));
     findings.extend(mailboxes(config));
     findings.extend(log(config));

@@ -38,6 +38,9 @@ pub fn check(config: &Config) -> Vec<Finding> {
     for path in config.smtpd.restrictions.tables() {
         findings.extend(read(path, |text| AccessTable::parse(path, text).map(drop)));
     }
+    if let Some(path) = config.smtpd.auth.users_file() {
+        findings.extend(logins(path));
+    }
     findings.extend(certificates(config));
     if !findings.iter().any(|f| matches!(f, Finding::Error(_))) {
         findings.extend(loops(config));
@@ -104,6 +107,24 @@ fn credentials(path: &Path, config: &Config) -> Vec<Finding> {
             )));
         }
     }
+    findings
+}
+
+/// The users file: each line that is wrong.
+fn logins(path: &Path) -> Vec<Finding> {
+    if fs::File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+        return vec![Finding::Warning(format!("{}: cannot be read by you, so not checked", path.display()))];
+    }
+    let mut findings = Vec::new();
+    let whole = read(path, |text| {
+        let users = auth::users::Users::parse(path, text);
+        findings.extend(users.problems().iter().cloned().map(Finding::Error));
+        if users.is_empty() {
+            findings.push(Finding::Warning(format!("{}: there are no users in it", path.display())));
+        }
+        Ok(())
+    });
+    findings.extend(whole);
     findings
 }
 

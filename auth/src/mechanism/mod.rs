@@ -1,0 +1,4 @@
+//! The messages of the mechanisms. Pure: octets in, what they say out.
+
+pub mod plain;
+pub mod scram;
