@@ -8,9 +8,11 @@ use std::path::Path;
 
 /// Keys that are absent by default, so that all of them are seen.
 const OPTIONAL: &str = "[smtpd]\nuser = \"a\"\n[smtpd.tls]\ncertificate = \"i\"\nprivate_key = \"j\"\n[[smtpd.tls.certificates]]\ncertificate = \"l\"\nprivate_key = \"m\"\n[queued]\nuser = \"b\"\nnotification_templates = \"f\"\n[deliverd]\nuser = \"c\"\n\
-                        relay_host = \"[d]:1\"\ntransport = \"e\"\nrelay_credentials = \"k\"\ntls_policy = \"g\"\nca_file = \"h\"\n";
+                        relay_host = \"[d]:1\"\ntransport = \"e\"\nrelay_credentials = \"k\"\ntls_policy = \"g\"\nca_file = \"h\"\n\
+                        [smtpd.auth]\nusers = \"n\"\nmechanisms = [\"PLAIN\"]\n";
 /// Keys whose default depends on the machine, or is nothing.
-const WITHOUT_DEFAULT: [&str; 13] = [
+const WITHOUT_DEFAULT: [&str; 14] = [
+    "mechanisms",
     "certificate",
     "private_key",
     "hostname",
