@@ -1,6 +1,7 @@
-//! The table `relay_credentials`: with which name and password to log in to a next host. Pure.
+//! The table `relay_credentials`: with which name and password (or token) to log in to a next host. Pure.
 //!
-//! A line is `KEY [insecure] USER:PASSWORD`. The key is a nexthop (as `ironpost route` prints it, with or without its port; a host also
+//! A line is `KEY [insecure] USER:PASSWORD` or `KEY [insecure] xoauth2 USER:FILE`, where FILE says where the token comes from
+//! ([`crate::oauth`]). The key is a nexthop (as `ironpost route` prints it, with or without its port; a host also
 //! without its brackets), or a sender's address, or `@domain` of senders. A sender's line goes first, but only towards `relay_host` and nexthops that
 //! have a line themselves: a password is for one provider, not for whoever a message goes to. Passwords are in no message, error or `Debug`.
 
@@ -10,19 +11,25 @@ use crate::table::{TableError, logical_lines};
 use crate::text::printable;
 use std::collections::HashMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Longest name or password, in octets.
 const MAX: usize = 1024;
 
-/// A name and a password.
+/// A name, and what proves it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Credentials {
     key: String,
     user: String,
-    password: String,
+    proof: Proof,
     insecure: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Proof {
+    Password(String),
+    Token(PathBuf),
 }
 
 impl Credentials {
@@ -36,9 +43,20 @@ impl Credentials {
         &self.user
     }
 
-    /// The password.
-    pub fn password(&self) -> &str {
-        &self.password
+    /// The password; `None` where a token takes its place.
+    pub fn password(&self) -> Option<&str> {
+        match &self.proof {
+            Proof::Password(password) => Some(password),
+            Proof::Token(_) => None,
+        }
+    }
+
+    /// The file that says where the token comes from; `None` where there is a password.
+    pub fn token_file(&self) -> Option<&Path> {
+        match &self.proof {
+            Proof::Password(_) => None,
+            Proof::Token(file) => Some(file),
+        }
     }
 
     /// May it be sent to a server that nobody vouches for, or in plain text?
@@ -66,7 +84,8 @@ impl Table {
     pub fn parse(path: &Path, text: &str) -> Result<Self, TableError> {
         let mut map = HashMap::new();
         for (number, line) in logical_lines(text) {
-            let credentials = read_line(&line).map_err(|what| TableError::at(path, number, &what))?;
+            let folder = path.parent().unwrap_or(Path::new(""));
+            let credentials = read_line(&line, folder).map_err(|what| TableError::at(path, number, &what))?;
             let key = credentials.key.clone();
             if map.insert(key.clone(), Arc::new(credentials)).is_some() {
                 return Err(TableError::at(path, number, &format!("{key:?} is there twice")));
@@ -112,10 +131,10 @@ impl Table {
     }
 }
 
-fn read_line(line: &str) -> Result<Credentials, String> {
+fn read_line(line: &str, folder: &Path) -> Result<Credentials, String> {
     let (key, mut rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let key = read_key(key)?;
-    let mut insecure = false;
+    let (mut insecure, mut token) = (false, false);
     loop {
         rest = rest.trim_start();
         let (word, behind) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
@@ -125,14 +144,23 @@ fn read_line(line: &str) -> Result<Credentials, String> {
                 insecure = true;
                 rest = behind;
             }
-            "xoauth2" => return Err(format!("{key}: xoauth2 is not built yet: wanted USER:PASSWORD")),
+            "xoauth2" if !token => {
+                token = true;
+                rest = behind;
+            }
+            _ if token => return Err(format!("{key}: wanted xoauth2 USER:FILE")),
             // Not shown: it may be a password.
-            _ => return Err(format!("{key}: wanted USER:PASSWORD, or the word insecure and USER:PASSWORD")),
+            _ => {
+                return Err(format!(
+                    "{key}: wanted USER:PASSWORD or xoauth2 USER:FILE, and perhaps the word insecure before it"
+                ));
+            }
         }
     }
     let (user, password) = rest.split_once(':').unwrap_or((rest, ""));
     if user.is_empty() || password.is_empty() {
-        return Err(format!("{key}: neither name nor password can be empty"));
+        let what = if token { "file" } else { "password" };
+        return Err(format!("{key}: neither name nor {what} can be empty"));
     }
     let bad = |text: &str| text.len() > MAX || text.chars().any(char::is_control);
     if bad(user) || bad(password) {
@@ -140,7 +168,8 @@ fn read_line(line: &str) -> Result<Credentials, String> {
             "{key}: name or password is longer than {MAX} octets, or has control characters"
         ));
     }
-    Ok(Credentials { key, user: user.into(), password: password.into(), insecure })
+    let proof = if token { Proof::Token(folder.join(password)) } else { Proof::Password(password.into()) };
+    Ok(Credentials { key, user: user.into(), proof, insecure })
 }
 
 fn read_key(key: &str) -> Result<String, String> {
@@ -194,9 +223,25 @@ mod tests {
             assert_eq!(found.as_ref().map(|c| c.user()), expected, "{nexthop} {sender:?}");
         }
         let d = table.find(&"d.example.com".parse().unwrap(), None, false).unwrap();
-        assert_eq!((d.password(), d.is_insecure()), ("4:5 6", true));
+        assert_eq!((d.password(), d.token_file(), d.is_insecure()), (Some("4:5 6"), None, true));
         assert_eq!(table.iter().count(), 6);
         assert!(!format!("{table:?}").contains("4:5"));
+    }
+
+    #[test]
+    fn a_token_takes_the_place_of_a_password() {
+        let text = "a.example xoauth2 joe@x.example:tokens/joe.toml\n\
+                    b.example insecure xoauth2 b:/run/b c\nc.example xoauth2 insecure c:d\n";
+        let table = Table::parse(Path::new("/etc/ironpost/logins"), text).unwrap();
+        for (nexthop, user, file, insecure) in [
+            ("a.example", "joe@x.example", "/etc/ironpost/tokens/joe.toml", false),
+            ("b.example", "b", "/run/b c", true),
+            ("c.example", "c", "/etc/ironpost/d", true),
+        ] {
+            let found = table.find(&nexthop.parse().unwrap(), None, false).unwrap();
+            assert_eq!((found.user(), found.password(), found.is_insecure()), (user, None, insecure));
+            assert_eq!(found.token_file(), Some(Path::new(file)));
+        }
     }
 
     #[test]
@@ -205,7 +250,9 @@ mod tests {
             ("[x]:587 secret1", "wanted USER:PASSWORD"),
             ("[x]:587", "wanted USER:PASSWORD"),
             ("[x]:587 plain user:secret1", "wanted USER:PASSWORD"),
-            ("[x]:587 xoauth2 user:secret1", "xoauth2 is not built yet"),
+            ("[x]:587 xoauth2 secret1", "wanted xoauth2 USER:FILE"),
+            ("[x]:587 xoauth2 plain user:secret1", "wanted xoauth2 USER:FILE"),
+            ("[x]:587 xoauth2 user:", "neither name nor file"),
             ("[x]:587 :secret1", "neither name nor password"),
             ("[x]:587 user:", "neither name nor password"),
             ("[x]:587 user:sec\u{1}ret1", "control characters"),

@@ -9,7 +9,8 @@
 //! | [`header`], [`sender_logins`] | what holds for submitted mail |
 //! | [`routing`] | address class, aliases, transport and nexthop |
 //! | [`tls`] | levels, policies, authorities, for TLS in and out |
-//! | [`credentials`], [`secret`] | names and passwords for next hosts; files with secrets |
+//! | [`credentials`], [`oauth`], [`secret`] | names and passwords or tokens for next hosts; files with secrets |
+//! | [`https_url`] | where a service is asked over HTTPS |
 //! | [`codec`], [`packet`] | values as bytes; frames between daemons |
 //! | [`reload`] | `ironpost reload`: secrets handed to daemons, and what came of it |
 //! | [`daemon`], [`identity`], [`sandbox`], [`signals`], [`notify`], [`lifeline`], [`log`] | what a daemon does at its start and end, and says meanwhile |
@@ -27,10 +28,12 @@ pub mod delays;
 pub mod destination;
 pub mod dsn;
 pub mod header;
+pub mod https_url;
 pub mod identity;
 pub mod lifeline;
 pub mod log;
 pub mod notify;
+pub mod oauth;
 pub mod packet;
 pub mod reload;
 pub mod routing;

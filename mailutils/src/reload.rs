@@ -6,11 +6,13 @@
 use crate::exit;
 use crate::failure::Failure;
 use common::config::Config;
+use common::credentials::Table;
 use common::identity::{Identities, Identity};
 use common::reload::call::{self, Unanswered};
 use common::reload::{Daemon, Line, Report};
 use spool::layout::Spool;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// What came of telling one daemon.
 #[derive(Debug)]
@@ -55,9 +57,19 @@ fn print(line: &str) -> Result<(), Failure> {
 
 /// Has one daemon of the mail system with this spool reload, with the secrets of this configuration.
 pub fn tell(daemon: Daemon, spool: &Spool, config: &Config, ids: &Identities) -> Told {
-    let (files, problems) = call::open(config.secrets(daemon));
+    let tokens = if daemon == Daemon::DeliverdSmtp { token_files(config) } else { Vec::new() };
+    let (files, problems) =
+        call::open(config.secrets(daemon).into_iter().chain(tokens.iter().map(PathBuf::as_path)));
     let answer = call::ask(&spool.reload_socket(daemon), owner(daemon, ids).uid, &files);
     Told { daemon, problems, answer }
+}
+
+/// The files with tokens that the table `relay_credentials` names, as far as it can be read here.
+pub fn token_files(config: &Config) -> Vec<PathBuf> {
+    let Some(path) = &config.deliverd.relay_credentials else { return Vec::new() };
+    let table = fs::read_to_string(path).ok().and_then(|text| Table::parse(path, &text).ok());
+    let files = table.iter().flat_map(Table::iter).filter_map(|line| line.token_file());
+    files.map(Path::to_owned).collect()
 }
 
 /// As whom a daemon runs.

@@ -91,10 +91,17 @@ fn protection(nexthop: &Nexthop, config: &Config, policies: &Policies) -> Vec<St
         }
         Ok(None) => vec![format!("tls         {policy} ({source})")],
         Ok(Some(login)) => {
-            let who =
-                format!("login       as {} (by the line {} of relay_credentials)", login.user(), login.key());
+            let token = login.token_file().map(|file| format!(", with a token by {}", file.display()));
+            let who = format!(
+                "login       as {}{} (by the line {} of relay_credentials)",
+                login.user(),
+                token.as_deref().unwrap_or_default(),
+                login.key()
+            );
+            let secret = if token.is_some() { "token" } else { "password" };
             let raised = if login.is_insecure() { policy.clone() } else { policy.clone().authenticated() };
-            let source = if raised == policy { source } else { "because a password is sent" };
+            let raised_for = format!("because a {secret} is sent");
+            let source = if raised == policy { source } else { &raised_for };
             vec![format!("tls         {raised} ({source})"), who]
         }
     }

@@ -10,6 +10,7 @@
 //! | `commit/done/` | queued:queued | 0700 | nobody else |
 //! | `private/` | queued:deliverd | 2710 | delivery agents reach its sockets by name |
 //! | `smtpd/` | smtpd:smtpd | 0700 | what smtpd remembers from one start to the next: the greylist |
+//! | `deliverd/` | deliverd:deliverd | 0700 | what deliverd remembers from one start to the next: refresh tokens that a provider has replaced |
 //! | `public/` | queued:queued | 0755 | users' commands; peer credentials decide |
 //!
 //! Started by anyone else, all of it belongs to that user with mode 0700 (`public/` included).
@@ -149,6 +150,11 @@ impl Spool {
         self.root.join("smtpd/greylist")
     }
 
+    /// Kept by deliverd.
+    pub fn deliverd_folder(&self) -> PathBuf {
+        self.root.join("deliverd")
+    }
+
     /// Held (flock) by the one queued of this spool.
     pub fn lock_file(&self) -> PathBuf {
         self.root.join("private/queued.lock")
@@ -209,6 +215,7 @@ pub fn prepare(spool: &Spool, ids: &Identities) -> io::Result<()> {
     folder("commit/done", queued.gid, 0o700)?;
     folder("private", ids.deliverd.gid, 0o2710)?;
     make(&spool.root.join("smtpd"), ids.smtpd.uid, ids.smtpd.gid, 0o700)?;
+    make(&spool.deliverd_folder(), ids.deliverd.uid, ids.deliverd.gid, 0o700)?;
     folder("public", queued.gid, 0o755)
 }
 

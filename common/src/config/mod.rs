@@ -269,7 +269,7 @@ pub struct Deliverd {
     /// Host for all mail to other machines, "[smtp.example.net]:587"; brackets: no MX look-up. Absent: deliver by MX.
     #[serde(skip_serializing_if = "Option::is_none", with = "as_text")]
     pub relay_host: Option<Nexthop>,
-    /// Table with names and passwords for next hosts, for its owner alone (mode 600).
+    /// Table with names and passwords (or tokens) for next hosts, for its owner alone (mode 600).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay_credentials: Option<PathBuf>,
     /// TCP port of other mail servers.

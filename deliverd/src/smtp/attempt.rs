@@ -19,6 +19,7 @@ use super::tls::{Outbound, Security};
 use common::address::Domain;
 use common::destination::Nexthop;
 use common::dsn::OriginalRecipient;
+use common::oauth::Secret;
 use common::status::{EnhancedCode, Outcome, Status};
 use common::time::Timestamp;
 use spool::dispatch::{Job, JobRecipient};
@@ -105,14 +106,23 @@ impl Attempt<'_> {
         let mut dialer = Dialer::new(candidates, context.memory.clone());
         // The one server whose TLS has just failed, and which now gets its chance without.
         let mut plain = None;
+        let (mut token, mut renewed) = (None, false);
         while sessions < MAX_SESSIONS && !self.open().is_empty() {
+            if token.is_none() {
+                token = match context.tls.token(&security, deadline).await {
+                    Ok(token) => token,
+                    Err(status) => return self.note(&status, None),
+                };
+            }
             let Some(connected) = dialer.next(deadline).await else { break };
             let (candidate, began) = (connected.candidate.clone(), connected.began);
             let address = candidate.address;
             let relay = Relay::new(&connected.peer);
-            let secured = Secured { security: &security, plain: plain == Some(address) };
+            let secured =
+                Secured { security: &security, token: token.as_ref(), plain: plain == Some(address) };
             match open(context, nexthop, secured, connected, deadline).await {
                 Ok(mut session) => {
+                    context.tls.logged_in(&security);
                     context.memory.succeeded(address.ip(), session.greeted() - began);
                     sessions += 1;
                     self.use_session(&mut session, deadline).await;
@@ -123,8 +133,17 @@ impl Attempt<'_> {
                     plain = Some(address);
                     dialer.again(candidate);
                 }
+                Err((refusal, _))
+                    if refusal.cause == Cause::Token
+                        && !std::mem::replace(&mut renewed, true)
+                        && context.tls.token_refused(&security, token.as_ref()) =>
+                {
+                    common::info!("{}: {}; trying again with a new token", relay.host, refusal.status.text);
+                    token = None;
+                    dialer.again(candidate);
+                }
                 Err((refusal, _)) => {
-                    let login = refusal.cause == Cause::Login;
+                    let login = matches!(refusal.cause, Cause::Login | Cause::Token);
                     if !deadline.is_over() {
                         context.memory.failed(address.ip());
                     }
@@ -241,6 +260,8 @@ fn target(recipient: &JobRecipient) -> Target {
 /// How a session is to be protected.
 struct Secured<'a> {
     security: &'a Security,
+    /// To log in with, where it is no password.
+    token: Option<&'a Secret>,
     /// TLS has just failed with this server.
     plain: bool,
 }
@@ -254,7 +275,7 @@ async fn open<D: Dns>(
     deadline: &mut Deadline,
 ) -> Result<Session<TcpStream>, (Refusal, bool)> {
     let (security, peer) = (secured.security, connected.peer);
-    let terms = context.tls.terms(security, peer.address, secured.plain).map_err(|what| {
+    let terms = context.tls.terms(security, secured.token, peer.address, secured.plain).map_err(|what| {
         let status = Status::local(EnhancedCode::new(4, 3, 0), format!("mail system: {what}"));
         (Refusal { status, cause: Cause::Server }, false)
     })?;

@@ -15,6 +15,7 @@ use common::reload::door::Door;
 use common::reload::{Daemon, Report};
 use common::secret::Secrets;
 use common::signals::{self, Signal};
+use common::time::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use spool::layout::{self, Spool};
 use std::io;
@@ -26,6 +27,8 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 
+/// Between two looks at tokens that end.
+const LOOK_EVERY: Duration = Duration::from_secs(3600);
 /// Threads that read message content.
 const BLOCKING_THREADS: usize = 32;
 /// They need little.
@@ -65,6 +68,7 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     common::log::write_from_thread().map_err(Failure::io)?;
 
     let runtime = runtime().map_err(Failure::io)?;
+    runtime.spawn(warn(tls_memory.clone()));
     let shared = Shared { memory: Arc::new(Memory::new()), pool: Pool::new(), tls: tls_memory };
     let context = runtime.block_on(async { context(config, names, tls, &shared) });
     let (contexts, context) = watch::channel(context.map_err(Failure::configuration)?);
@@ -88,6 +92,14 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     // A read that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(())
+}
+
+/// Tells in the log, now and each hour, of tokens that end.
+async fn warn(memory: Arc<tls::Memory>) {
+    loop {
+        memory.tokens().warn(Timestamp::now());
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// What goes on when the configuration is read anew.

@@ -8,13 +8,14 @@
 //! | [`plan`], [`connect`] | which address next; the race for a connection |
 //! | [`driver`], [`content`], [`deadline`] | octets between core and connection, in time |
 //! | [`tls`], [`wire`] | encryption: what is asked for, the handshake, the stream |
+//! | [`oauth`] | tokens that take the place of passwords |
 //! | [`pool`] | open sessions for the next job |
 //! | [`attempt`], [`report`] | one job from nexthop to a status for each recipient, and its log lines |
 //! | [`worker`] | jobs from queued, answers to it |
 //! | [`daemon`] | the life of the process |
 //!
 //! It has no access to the spool: a message comes as an open, read-only file. It remembers nothing that
-//! must outlive it.
+//! must outlive it, but for refresh tokens that a provider has replaced ([`oauth::kept`]).
 
 pub mod attempt;
 pub mod client;
@@ -25,6 +26,7 @@ pub mod deadline;
 pub mod driver;
 pub mod latency;
 pub mod memory;
+pub mod oauth;
 pub mod plan;
 pub mod pool;
 pub mod random;

@@ -34,11 +34,13 @@ pub fn check(file: &Path, config: &Config, ids: &Identities) -> Vec<Finding> {
     for file in [&config.deliverd.tls_policy, &config.deliverd.ca_file].into_iter().flatten() {
         findings.extend(error(deliverd, deliverd.read(file)));
     }
-    if let Some(path) = &config.deliverd.relay_credentials
-        && let Ok(meta) = fs::metadata(path)
-        && let Some(what) = common::secret::problem(&meta, &ids.deliverd)
-    {
-        findings.push(Finding::Error(format!("{}: {what}", path.display())));
+    let table = config.deliverd.relay_credentials.clone();
+    for path in table.into_iter().chain(crate::reload::token_files(config)) {
+        if let Ok(meta) = fs::metadata(&path)
+            && let Some(what) = common::secret::problem(&meta, &ids.deliverd)
+        {
+            findings.push(Finding::Error(format!("{}: {what}", path.display())));
+        }
     }
     if let Some(path) = config.smtpd.auth.users_file()
         && let Ok(meta) = fs::metadata(path)

@@ -5,6 +5,7 @@ use common::access::AccessTable;
 use common::aliases::Aliases;
 use common::config::{self, Config};
 use common::credentials;
+use common::oauth::TokenFile;
 use common::routing::{Expansion, Router, Transports};
 use common::table::{MAX_FILE, TableError};
 use common::templates::Templates;
@@ -96,6 +97,9 @@ fn credentials(path: &Path, config: &Config) -> Vec<Finding> {
         .tls_policy
         .as_ref()
         .and_then(|policy| Policies::parse(policy, &fs::read_to_string(policy).ok()?).ok());
+    let files =
+        table.iter().flat_map(credentials::Table::iter).filter_map(credentials::Credentials::token_file);
+    findings.extend(files.flat_map(token_file));
     for line in table.iter().flat_map(credentials::Table::iter).filter(|line| !line.is_insecure()) {
         let Ok(nexthop) = line.key().parse() else { continue };
         let level = policies.as_ref().and_then(|policies| policies.find(&nexthop)).map(|policy| policy.level);
@@ -125,6 +129,25 @@ fn logins(path: &Path) -> Vec<Finding> {
         Ok(())
     });
     findings.extend(whole);
+    findings
+}
+
+/// A file that says where a token comes from, and the authorities that it names.
+fn token_file(path: &Path) -> Vec<Finding> {
+    if fs::File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+        return vec![Finding::Warning(format!("{}: cannot be read by you, so not checked", path.display()))];
+    }
+    let mut findings = Vec::new();
+    let wrong = read(path, |text| {
+        if let TokenFile::Endpoint(endpoint) = TokenFile::parse(path, text)?
+            && let Some(authorities) = &endpoint.ca_file
+            && let Err(what) = Roots::from_file(authorities)
+        {
+            findings.push(Finding::Error(format!("{}: {what}", authorities.display())));
+        }
+        Ok(())
+    });
+    findings.extend(wrong);
     findings
 }
 

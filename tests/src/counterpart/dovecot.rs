@@ -24,16 +24,31 @@ pub struct Dovecot {
 impl Dovecot {
     /// Starts one that knows these names and passwords, and offers these mechanisms (`plain login scram-sha-256`).
     pub fn start(users: &[(&str, &str)], mechanisms: &str) -> Self {
+        let users: String =
+            users.iter().map(|(name, password)| format!("{name}:{{PLAIN}}{password}\n")).collect();
+        Self::start_with(mechanisms, "driver = passwd-file\n  args = scheme=PLAIN {passdb}", &users)
+    }
+
+    /// Starts one that asks about tokens there (RFC 7662), and offers these mechanisms (`xoauth2 oauthbearer`).
+    pub fn start_oauth(introspection: &str, mechanisms: &str) -> Self {
+        let settings = format!(
+            "introspection_mode = post\nintrospection_url = {introspection}\nusername_attribute = username\n\
+             active_attribute = active\nactive_value = true\n"
+        );
+        let passdb = format!("driver = oauth2\n  mechanisms = {mechanisms}\n  args = {{passdb}}");
+        Self::start_with(mechanisms, &passdb, &settings)
+    }
+
+    fn start_with(mechanisms: &str, passdb: &str, file: &str) -> Self {
         let programs = unpacked().join("dovecot-core");
         assert!(programs.exists(), "Dovecot is not there: run tests/tools.sh");
         let folder = tempfile::Builder::new().prefix("ironpost-dovecot-").tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(folder.path().join("run")).unwrap();
-        let users: String =
-            users.iter().map(|(name, password)| format!("{name}:{{PLAIN}}{password}\n")).collect();
-        fs::write(folder.path().join("users"), users).unwrap();
+        fs::write(folder.path().join("passdb"), file).unwrap();
+        let passdb = passdb.replace("{passdb}", &folder.path().join("passdb").display().to_string());
         let config = folder.path().join("dovecot.conf");
-        fs::write(&config, text(folder.path(), &programs, mechanisms)).unwrap();
+        fs::write(&config, text(folder.path(), &programs, mechanisms, &passdb)).unwrap();
         // What `dovecot` does by itself, had it been installed: doveconf reads the configuration and starts it.
         let mut command = Command::new(programs.join("usr/bin/doveconf"));
         command.args(["-f", "service=master", "-c"]).arg(&config).args(["-m", "master", "-e"]);
@@ -53,13 +68,18 @@ impl Dovecot {
         Self { _process: process, folder }
     }
 
+    /// What it logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
     /// Where servers ask.
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join("auth")
     }
 }
 
-fn text(folder: &Path, programs: &Path, mechanisms: &str) -> String {
+fn text(folder: &Path, programs: &Path, mechanisms: &str, passdb: &str) -> String {
     format!(
         "base_dir = {0}/run
 state_dir = {0}/run
@@ -75,8 +95,7 @@ default_login_user = nobody
 ssl = no
 disable_plaintext_auth = no
 passdb {{
-  driver = passwd-file
-  args = scheme=PLAIN {0}/users
+  {passdb}
 }}
 userdb {{
   driver = static

@@ -27,6 +27,7 @@ mod proxy;
 mod queue;
 mod relay;
 mod relay_host;
+mod relay_token;
 mod reload;
 mod replies;
 mod report;

@@ -11,6 +11,7 @@
 //! [`Client::lost`], [`Client::content_sent`] …).
 
 mod action;
+mod bearer;
 mod capabilities;
 mod opening;
 mod phase;
@@ -66,6 +67,8 @@ pub struct Client {
     offered: Capabilities,
     /// The SASL exchange that is under way.
     exchange: Option<Exchange>,
+    /// Its first message, when that waits for the server's go-ahead.
+    held_back: Option<Vec<u8>>,
     /// What was sent that nobody may read in what the server says.
     secrets: Vec<Vec<u8>>,
     parser: ReplyParser,
@@ -93,6 +96,7 @@ impl Client {
             secure: false,
             offered: Capabilities::default(),
             exchange: None,
+            held_back: None,
             secrets: Vec::new(),
             parser: ReplyParser::default(),
             state: if implicit { State::Handshake } else { State::Opening },

@@ -2,9 +2,10 @@
 //!
 //! After the handshake nothing that was said before it counts (RFC 3207 4.2): capabilities are forgotten, and a reply that
 //! waits to be read ends the session. Where TLS is a must, no command but EHLO, HELO, STARTTLS and QUIT goes out in plain text.
-//! A password goes out encrypted, to the server that the policy names, unless its line in the table says otherwise.
+//! A password (or token) goes out encrypted, to the server that the policy names, unless its line in the table says otherwise.
 
 use super::action::Step;
+use super::bearer;
 use super::capabilities::Capabilities;
 use super::reply::{Reply, ReplyParser};
 use super::sasl::{Exchange, Login};
@@ -14,12 +15,15 @@ use common::text::printable;
 use data_encoding::BASE64;
 use std::collections::VecDeque;
 
+/// Longest mechanism and initial response, together, of an AUTH command: its line may have 512 octets (RFC 5321 4.5.3.1.4).
+const FIRST: usize = 512 - "AUTH  \r\n".len();
+
 /// What must be fulfilled before the first transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
     /// TLS?
     pub encryption: Encryption,
-    /// With which name and password to log in; `None`: not at all.
+    /// With which name and password or token to log in; `None`: not at all.
     pub login: Option<Login>,
 }
 
@@ -54,6 +58,8 @@ pub enum Cause {
     Handshake,
     /// Name and password were refused, or not sent.
     Login,
+    /// The token was refused: another one may be taken.
+    Token,
 }
 
 impl Refusal {
@@ -121,11 +127,7 @@ impl Client {
             (Step::StartTls, 4 | 5) => self.authenticate(),
             (Step::Auth, 3) if reply.code() == 334 => self.challenged(reply),
             (Step::Auth, 2) => self.logged_in(),
-            (Step::Auth, 4 | 5) => {
-                let status = verdict::login_refused(&self.peer, reply);
-                self.refused = Some(Refusal { status, cause: Cause::Login });
-                self.state = State::Refused;
-            }
+            (Step::Auth, 4 | 5) => self.login_refused(reply),
             (_, 4 | 5) => self.refuse(verdict::unwilling(&self.peer, reply, step.phase())),
             _ => self.out_of_place(reply, step.phase()),
         }
@@ -152,24 +154,50 @@ impl Client {
         if !self.secure && !login.credentials.is_insecure() {
             return self.give_up_login("the connection is not encrypted, so the password is not sent", true);
         }
-        let password = login.credentials.password();
+        let password = login.secret();
         // Shorter ones would make a riddle of every reply.
         if password.len() >= 4 {
             self.secrets.push(password.into());
             self.secrets.push(printable(password, usize::MAX).into());
         }
-        let Some((exchange, name, first)) = Exchange::begin(login, self.offered.auth) else {
-            return self.give_up_login("it offers none of SCRAM-SHA-256, PLAIN and LOGIN", true);
+        let with_token = login.token.is_some();
+        let Some((exchange, name, first)) = Exchange::begin(login, self.offered.auth, &self.peer) else {
+            let missing = match with_token {
+                true => "it offers neither OAUTHBEARER nor XOAUTH2",
+                false => "it offers none of SCRAM-SHA-256, PLAIN and LOGIN",
+            };
+            return self.give_up_login(missing, true);
         };
         self.exchange = Some(exchange);
         self.output.extend_from_slice(b"AUTH ");
         self.output.extend_from_slice(name.as_bytes());
-        if let Some(first) = first {
-            self.output.push(b' ');
-            self.say(&first);
-        } else {
-            self.say(b"");
+        match first {
+            None => self.say(b""),
+            // RFC 4954 4: it does not fit into a command line and waits for the server's go-ahead.
+            Some(first) if name.len() + BASE64.encode_len(first.len()) > FIRST => {
+                self.held_back = Some(first);
+                self.say(b"");
+            }
+            Some(first) => {
+                self.output.push(b' ');
+                self.say(&first);
+            }
         }
+    }
+
+    /// Some servers say more about a token before they refuse it.
+    fn login_refused(&mut self, reply: &Reply) {
+        let complaint = self.exchange.as_ref().and_then(Exchange::complaint);
+        let complaint = complaint.map(|said| {
+            let masked = super::reply::masked(said, &self.secrets);
+            bearer::complaint(masked.as_deref().unwrap_or(said))
+        });
+        let with_token = self.terms.login.as_ref().is_some_and(|login| login.token.is_some());
+        // A server in trouble says nothing about the token.
+        let cause = if with_token && reply.class() == 5 { Cause::Token } else { Cause::Login };
+        let status = verdict::login_refused(&self.peer, reply, complaint.as_deref());
+        self.refused = Some(Refusal { status, cause });
+        self.state = State::Refused;
     }
 
     /// 334: the server wants to know more.
@@ -177,6 +205,9 @@ impl Client {
         let text = reply.lines().next().unwrap_or_default().trim_ascii();
         // The questions of LOGIN come in plain text from some servers.
         let challenge = BASE64.decode(text).unwrap_or_else(|_| text.to_vec());
+        if let Some(first) = self.held_back.take() {
+            return self.say(&first);
+        }
         match self.exchange.as_mut().map(|exchange| exchange.answer(&challenge)) {
             Some(Ok(answer)) => self.say(&answer),
             Some(Err(error)) => self.give_up_login(&error.to_string(), false),

@@ -1,12 +1,15 @@
-//! Logging in: the client's side of the SASL mechanisms SCRAM-SHA-256 (RFC 5802, RFC 7677), PLAIN (RFC 4616) and LOGIN. Pure: the
-//! nonce is handed in.
+//! Logging in: the client's side of the SASL mechanisms SCRAM-SHA-256 (RFC 5802, RFC 7677), PLAIN (RFC 4616) and LOGIN, and with a token
+//! of OAUTHBEARER and XOAUTH2 (`bearer.rs`). Pure: the nonce is handed in.
 //!
 //! The best mechanism that the server offers is taken, in this order. With SCRAM the server never learns the password, and must
 //! prove that it knows it. Names and passwords go out as they are written (no SASLprep: that changes nothing in ASCII). No text made
 //! here but what goes to the server has a password in it.
 
+use super::bearer::Flavour;
+use super::verdict::Peer;
 use aws_lc_rs::{constant_time, digest, hmac, pbkdf2};
 use common::credentials::Credentials;
+use common::oauth::Secret;
 use data_encoding::BASE64;
 use std::fmt;
 use std::num::NonZeroU32;
@@ -20,10 +23,24 @@ const MAX_ITERATIONS: u32 = 200_000;
 /// With what to log in.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
-    /// Name and password.
+    /// The name, and the password where there is one.
     pub credentials: Arc<Credentials>,
+    /// The token, where that takes the place of a password.
+    pub token: Option<Secret>,
     /// Printable, without a comma; never used before.
     pub nonce: String,
+}
+
+impl Login {
+    /// For mechanisms that are chosen only where there is one.
+    fn password(&self) -> &str {
+        self.credentials.password().unwrap_or_default()
+    }
+
+    /// What nobody may read in what the server says.
+    pub fn secret(&self) -> &str {
+        self.token.as_ref().map_or_else(|| self.password(), Secret::expose)
+    }
 }
 
 impl fmt::Debug for Login {
@@ -41,6 +58,10 @@ pub struct Mechanisms {
     pub plain: bool,
     /// LOGIN
     pub login: bool,
+    /// OAUTHBEARER
+    pub oauthbearer: bool,
+    /// XOAUTH2
+    pub xoauth2: bool,
 }
 
 impl Mechanisms {
@@ -50,6 +71,8 @@ impl Mechanisms {
             "SCRAM-SHA-256" => self.scram_sha_256 = true,
             "PLAIN" => self.plain = true,
             "LOGIN" => self.login = true,
+            "OAUTHBEARER" => self.oauthbearer = true,
+            "XOAUTH2" => self.xoauth2 = true,
             _ => {}
         }
     }
@@ -74,6 +97,8 @@ pub enum SaslError {
 pub struct Exchange {
     login: Login,
     state: State,
+    /// The challenge that says why the token is not taken.
+    complaint: Option<Vec<u8>>,
 }
 
 enum State {
@@ -87,6 +112,10 @@ enum State {
     First,
     /// SCRAM, before the server's last message, which must be this.
     Last([u8; 32]),
+    /// A token was sent: a challenge now says why it is not taken.
+    Bearer(Flavour),
+    /// It said so.
+    NotTaken,
 }
 
 impl fmt::Debug for State {
@@ -97,32 +126,53 @@ impl fmt::Debug for State {
             Self::Password => "Password",
             Self::First => "First",
             Self::Last(_) => "Last",
+            Self::Bearer(_) => "Bearer",
+            Self::NotTaken => "NotTaken",
         })
     }
 }
 
 impl Exchange {
-    /// With the best mechanism that is offered: its name and the first message, if it has one. `None`: nothing fits.
-    pub fn begin(login: Login, offered: Mechanisms) -> Option<(Self, &'static str, Option<Vec<u8>>)> {
-        let (user, password) = (login.credentials.user(), login.credentials.password());
-        let (state, name, first) = if offered.scram_sha_256 {
-            (State::First, "SCRAM-SHA-256", Some(format!("n,,{}", first_bare(&login)).into_bytes()))
-        } else if offered.plain {
-            (State::Said, "PLAIN", Some(format!("\0{user}\0{password}").into_bytes()))
-        } else if offered.login {
-            (State::Name, "LOGIN", None)
-        } else {
-            return None;
+    /// With the best mechanism that is offered by `peer`: its name and the first message, if it has one. `None`: nothing fits.
+    pub fn begin(
+        login: Login,
+        offered: Mechanisms,
+        peer: &Peer,
+    ) -> Option<(Self, &'static str, Option<Vec<u8>>)> {
+        let user = login.credentials.user();
+        let (state, name, first) = match (&login.token, login.credentials.password()) {
+            (Some(token), _) => {
+                let flavour = Flavour::best(offered)?;
+                let first = flavour.first(user, token, peer);
+                (State::Bearer(flavour), flavour.name(), Some(first))
+            }
+            (None, Some(_)) if offered.scram_sha_256 => {
+                (State::First, "SCRAM-SHA-256", Some(format!("n,,{}", first_bare(&login)).into_bytes()))
+            }
+            (None, Some(password)) if offered.plain => {
+                (State::Said, "PLAIN", Some(format!("\0{user}\0{password}").into_bytes()))
+            }
+            (None, Some(_)) if offered.login => (State::Name, "LOGIN", None),
+            (None, _) => return None,
         };
-        Some((Self { login, state }, name, first))
+        Some((Self { login, state, complaint: None }, name, first))
+    }
+
+    /// The challenge by which the server has said why it does not take the token, as it came.
+    pub fn complaint(&self) -> Option<&[u8]> {
+        self.complaint.as_deref()
     }
 
     /// The answer to a challenge.
     pub fn answer(&mut self, challenge: &[u8]) -> Result<Vec<u8>, SaslError> {
         let (state, answer) = match std::mem::replace(&mut self.state, State::Said) {
-            State::Said => return Err(SaslError::Malformed),
+            State::Said | State::NotTaken => return Err(SaslError::Malformed),
+            State::Bearer(flavour) => {
+                self.complaint = Some(challenge.to_vec());
+                (State::NotTaken, flavour.last().into())
+            }
             State::Name => (State::Password, self.login.credentials.user().into()),
-            State::Password => (State::Said, self.login.credentials.password().into()),
+            State::Password => (State::Said, self.login.password().into()),
             State::First => {
                 let (answer, signature) = prove(&self.login, challenge)?;
                 (State::Last(signature), answer)
@@ -145,9 +195,9 @@ impl Exchange {
     /// The server says that we are in. With SCRAM it must have proved itself by then.
     pub fn finish(&self) -> Result<(), SaslError> {
         match self.state {
-            State::Said => Ok(()),
+            State::Said | State::Bearer(_) => Ok(()),
             State::First | State::Last(_) => Err(SaslError::NotProven),
-            State::Name | State::Password => Err(SaslError::Malformed),
+            State::Name | State::Password | State::NotTaken => Err(SaslError::Malformed),
         }
     }
 }
@@ -173,7 +223,7 @@ fn prove(login: &Login, server_first: &[u8]) -> Result<(Vec<u8>, [u8; 32]), Sasl
         return Err(SaslError::Iterations);
     }
     let mut salted = [0; 32];
-    let password = login.credentials.password().as_bytes();
+    let password = login.password().as_bytes();
     pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password, &mut salted);
     let client_key = mac(&salted, b"Client Key");
     let stored_key = digest::digest(&digest::SHA256, &client_key);
@@ -204,7 +254,12 @@ mod tests {
         let text = format!("x.example {user}:{password}");
         let table = common::credentials::Table::parse("t".as_ref(), &text).unwrap();
         let credentials = table.find(&"x.example".parse().unwrap(), None, false).unwrap();
-        Login { credentials, nonce: nonce.into() }
+        Login { credentials, token: None, nonce: nonce.into() }
+    }
+
+    fn begin(login: Login, names: &[&str]) -> Option<(Exchange, &'static str, Option<Vec<u8>>)> {
+        let peer = Peer { name: "mx.example".into(), address: "192.0.2.1:25".parse().unwrap() };
+        Exchange::begin(login, offered(names), &peer)
     }
 
     fn offered(names: &[&str]) -> Mechanisms {
@@ -222,14 +277,14 @@ mod tests {
             (&["CRAM-MD5", "GSSAPI", "SCRAM-SHA-1", "XOAUTH2"], None),
             (&[], None),
         ] {
-            let begun = Exchange::begin(login("u", "p", "n"), offered(names));
+            let begun = begin(login("u", "p", "n"), names);
             assert_eq!(begun.map(|(_, name, _)| name), expected, "{names:?}");
         }
     }
 
     #[test]
     fn plain_says_all_at_once() {
-        let begun = Exchange::begin(login("tim", "tanstaafl:x y", "n"), offered(&["PLAIN"]));
+        let begun = begin(login("tim", "tanstaafl:x y", "n"), &["PLAIN"]);
         let (mut exchange, _, first) = begun.unwrap();
         assert_eq!(first.as_deref(), Some(&b"\0tim\0tanstaafl:x y"[..]));
         assert_eq!(exchange.finish(), Ok(()));
@@ -238,8 +293,7 @@ mod tests {
 
     #[test]
     fn login_answers_two_questions() {
-        let (mut exchange, _, first) =
-            Exchange::begin(login("tim", "secret", "n"), offered(&["LOGIN"])).unwrap();
+        let (mut exchange, _, first) = begin(login("tim", "secret", "n"), &["LOGIN"]).unwrap();
         assert_eq!((first, exchange.finish()), (None, Err(SaslError::Malformed)));
         assert_eq!(exchange.answer(b"Username:").unwrap(), b"tim");
         assert_eq!(exchange.answer(b"Password:").unwrap(), b"secret");
@@ -253,7 +307,7 @@ mod tests {
 
     fn begun() -> Exchange {
         let login = login("user", "pencil", "rOprNGfwEbeRWgbNEkqO");
-        let (exchange, _, first) = Exchange::begin(login, offered(&["SCRAM-SHA-256"])).unwrap();
+        let (exchange, _, first) = begin(login, &["SCRAM-SHA-256"]).unwrap();
         assert_eq!(first.unwrap(), b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
         exchange
     }
@@ -301,7 +355,7 @@ mod tests {
     fn names_with_commas_are_escaped_and_nothing_shows_a_password() {
         let login = login("a=b,c", "hidden!", "n");
         assert_eq!(first_bare(&login), "n=a=3Db=2Cc,r=n");
-        let (exchange, _, _) = Exchange::begin(login, offered(&["PLAIN"])).unwrap();
+        let (exchange, _, _) = begin(login, &["PLAIN"]).unwrap();
         assert!(!format!("{exchange:?}").contains("hidden"));
     }
 }

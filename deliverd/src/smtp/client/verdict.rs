@@ -139,10 +139,12 @@ pub fn tls_failed(peer: &Peer, what: &str) -> Status {
     Status { remote: Some(peer.relay()), ..Status::local(CODE, what) }
 }
 
-/// The server does not let us log in. The password can be mended: nothing is returned because of it.
-pub fn login_refused(peer: &Peer, reply: &Reply) -> Status {
-    let said = printable(&reply.to_string(), SAID);
-    let text = format!("SASL authentication failed; server {peer} said: {said}");
+/// The server does not let us log in. The password can be mended: nothing is returned because of it. `complaint`: what it said
+/// before about a token.
+pub fn login_refused(peer: &Peer, reply: &Reply, complaint: Option<&str>) -> Status {
+    let said = printable(&reply.to_string(), SAID - 250);
+    let complaint = complaint.map(|text| format!(" (about the token: {text})")).unwrap_or_default();
+    let text = format!("SASL authentication failed; server {peer} said: {said}{complaint}");
     let status = from_reply(peer, reply, Outcome::Deferred, &text);
     let code = if reply.enhanced().is_some() { status.code } else { EnhancedCode::new(4, 7, 8) };
     Status { code, ..status }

@@ -16,13 +16,16 @@ pub mod judge;
 pub mod sessions;
 
 use super::client::{Encryption, Login, Peer, Terms};
+use super::deadline::Deadline;
+use super::oauth::Tokens;
 use broken::Broken;
 use common::address::ReversePath;
 use common::config::Config;
 use common::credentials::{Credentials, Table};
 use common::destination::Nexthop;
+use common::oauth::Secret;
 use common::secret::Secrets;
-use common::status::Status;
+use common::status::{EnhancedCode, Status};
 use common::table::TableError;
 use common::text::printable;
 use common::time::Timestamp;
@@ -31,8 +34,10 @@ use common::watched::Watched;
 use handshake::Secure;
 use judge::Expected;
 use sessions::Sessions;
+use spool::layout::Spool;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The port of SMTP inside TLS (RFC 8314 3.3).
@@ -54,6 +59,9 @@ pub struct Outbound {
 pub struct Memory {
     sessions: Sessions,
     broken: Mutex<Broken>,
+    tokens: Arc<Tokens>,
+    /// Logins that were refused when they were last tried: what to tell an admin, by line of the table.
+    refused: Mutex<BTreeMap<String, String>>,
 }
 
 /// What a session was opened under. Another transaction may use it only under the same.
@@ -69,7 +77,7 @@ pub struct Security {
 
 impl Outbound {
     /// By the configuration. Errors: a file that cannot be used, with what is wrong in it.
-    pub fn load(config: &Config, memory: Arc<Memory>, secrets: &Secrets) -> Result<Self, String> {
+    pub fn load(config: &Config, memory: Arc<Memory>, secrets: &Arc<Secrets>) -> Result<Self, String> {
         let policies = config.deliverd.tls_policy.as_deref().map(read_policies).transpose();
         let roots = match &config.deliverd.ca_file {
             Some(path) => {
@@ -79,7 +87,8 @@ impl Outbound {
         };
         let policies = policies.map_err(|error| error.to_string())?;
         let credentials = config.deliverd.relay_credentials.as_deref();
-        let credentials = credentials.map(|path| read_credentials(path, secrets)).transpose();
+        let folder = Spool::new(&config.spool_directory).deliverd_folder();
+        let credentials = credentials.map(|path| memory.credentials(path, secrets, folder)).transpose();
         let credentials = credentials.map_err(|error| format!("relay_credentials: {error}"))?;
         let relay_host = config.deliverd.relay_host.clone();
         Ok(Self { level: config.deliverd.tls, policies, credentials, relay_host, roots, memory })
@@ -113,8 +122,38 @@ impl Outbound {
         Security { policy, roots: self.roots.id, login }
     }
 
+    /// The token to log in with, where there is one instead of a password. Errors: it cannot be had now; mail waits.
+    pub async fn token(
+        &self,
+        security: &Security,
+        deadline: &mut Deadline,
+    ) -> Result<Option<Secret>, Status> {
+        const CODE: EnhancedCode = EnhancedCode::new(4, 7, 0);
+        let Some(file) = security.login.as_ref().and_then(|login| login.token_file()) else {
+            return Ok(None);
+        };
+        let got = tokio::select! {
+            biased;
+            got = self.memory.tokens.get(file) => got,
+            _ = deadline.passed() => Err("no OAuth token came within the time limit".into()),
+        };
+        got.map(Some).map_err(|why| Status::local(CODE, format!("SASL authentication failed: {why}")))
+    }
+
+    /// A server refused this token. May another one be had?
+    pub fn token_refused(&self, security: &Security, token: Option<&Secret>) -> bool {
+        let file = security.login.as_ref().and_then(|login| login.token_file());
+        file.zip(token).is_some_and(|(file, token)| self.memory.tokens.refused(file, token))
+    }
+
     /// How a session with a server begins. `plain`: TLS has just failed with it. Errors: no randomness.
-    pub fn terms(&self, security: &Security, address: SocketAddr, plain: bool) -> Result<Terms, String> {
+    pub fn terms(
+        &self,
+        security: &Security,
+        token: Option<&Secret>,
+        address: SocketAddr,
+        plain: bool,
+    ) -> Result<Terms, String> {
         let policy = &security.policy;
         let implicit = policy.implicit || address.port() == IMPLICIT_PORT;
         let encryption = match policy.level {
@@ -127,7 +166,9 @@ impl Outbound {
             Level::Encrypt | Level::Fingerprint | Level::Verify | Level::Secure => Encryption::Required,
         };
         let login = match &security.login {
-            Some(credentials) => Some(Login { credentials: credentials.clone(), nonce: nonce()? }),
+            Some(credentials) => {
+                Some(Login { credentials: credentials.clone(), token: token.cloned(), nonce: nonce()? })
+            }
             None => None,
         };
         Ok(Terms { encryption, login })
@@ -137,11 +178,21 @@ impl Outbound {
     pub fn complain(&self, security: &Security, nexthop: &Nexthop, status: &Status) {
         let Some(login) = &security.login else { return };
         let user = printable(login.user(), 100);
-        common::warn!(
-            "relay_credentials: cannot log in as {user:?} for {nexthop}, mail for it waits: {}; mend the line {} and then: ironpost queue retry --all",
-            status.text,
-            login.key()
-        );
+        let mend = match login.token_file() {
+            Some(file) => format!("{}, which the line {} names,", file.display(), login.key()),
+            None => format!("the line {}", login.key()),
+        };
+        let what = format!("cannot log in as {user:?} for {nexthop}, mail for it waits: {}", status.text);
+        let told = format!("{what}; mend {mend} and then: ironpost queue retry --all");
+        common::warn!("relay_credentials: {told}");
+        self.memory.refused().insert(login.key().to_owned(), told);
+    }
+
+    /// A session was opened: what was said about its login is settled.
+    pub fn logged_in(&self, security: &Security) {
+        if let Some(login) = &security.login {
+            self.memory.refused().remove(login.key());
+        }
     }
 
     /// The handshake with `peer` for mail to `nexthop`.
@@ -164,7 +215,50 @@ impl Outbound {
 impl Memory {
     /// Knows nothing yet. Errors: the crypto provider lacks what it must have.
     pub fn new() -> Result<Arc<Self>, rustls::Error> {
-        Ok(Arc::new(Self { sessions: Sessions::new()?, broken: Mutex::default() }))
+        Ok(Arc::new(Self {
+            sessions: Sessions::new()?,
+            broken: Mutex::default(),
+            tokens: Arc::default(),
+            refused: Mutex::default(),
+        }))
+    }
+
+    /// The table, through a descriptor that stays open, and the files that it names.
+    fn credentials(
+        &self,
+        path: &Path,
+        secrets: &Arc<Secrets>,
+        folder: PathBuf,
+    ) -> Result<Watched<Table>, TableError> {
+        let file = secrets.file(path)?;
+        let (tokens, secrets) = (self.tokens.clone(), secrets.clone());
+        Watched::new(path, move |path| {
+            let table = Table::parse(path, &file.read()?)?;
+            tokens.open(&table, &secrets, &folder)?;
+            Ok(table)
+        })
+    }
+
+    /// The tokens that take the place of passwords.
+    pub fn tokens(&self) -> &Arc<Tokens> {
+        &self.tokens
+    }
+
+    /// What an admin should know: logins that were refused, tokens that end.
+    pub fn warnings(&self) -> Vec<String> {
+        let refused =
+            self.refused().values().map(|what| format!("relay_credentials: {what}")).collect::<Vec<_>>();
+        let tokens = self.tokens.warnings(Timestamp::now());
+        let token = |(path, what): (PathBuf, String)| {
+            // Some texts begin with the path already.
+            let path = path.display().to_string();
+            if what.starts_with(&path) { what } else { format!("{path}: {what}") }
+        };
+        refused.into_iter().chain(tokens.into_iter().map(token)).collect()
+    }
+
+    fn refused(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn broken(&self) -> MutexGuard<'_, Broken> {
@@ -174,12 +268,6 @@ impl Memory {
 
 fn read_policies(path: &Path) -> Result<Watched<Policies>, TableError> {
     Watched::table(path, Policies::parse)
-}
-
-/// The table, through a descriptor that stays open.
-fn read_credentials(path: &Path, secrets: &Secrets) -> Result<Watched<Table>, TableError> {
-    let file = secrets.file(path)?;
-    Watched::new(path, move |path| file.read().and_then(|text| Table::parse(path, &text)))
 }
 
 fn nonce() -> Result<String, String> {

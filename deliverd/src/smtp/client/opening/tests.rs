@@ -3,6 +3,7 @@
 
 use super::super::{Action, Lost, Peer};
 use super::*;
+use common::oauth::Secret;
 use common::status::Outcome;
 
 fn client(encryption: Encryption) -> Client {
@@ -14,11 +15,12 @@ fn client_with(terms: Terms) -> Client {
     Client::new(peer, "me.example".parse().unwrap(), terms)
 }
 
-/// The nonce is that of RFC 7677 3.
+/// The nonce is that of RFC 7677 3. A token is the name of its file.
 fn login(line: &str) -> Option<Login> {
     let table = common::credentials::Table::parse("t".as_ref(), &format!("x.example {line}")).unwrap();
     let credentials = table.find(&"x.example".parse().unwrap(), None, false).unwrap();
-    Some(Login { credentials, nonce: "rOprNGfwEbeRWgbNEkqO".into() })
+    let token = credentials.token_file().map(|file| Secret::new(file.to_str().unwrap()).unwrap());
+    Some(Login { credentials, token, nonce: "rOprNGfwEbeRWgbNEkqO".into() })
 }
 
 /// Plays a script: `S: ` the server says (`\n` between lines), `C: ` the core must send, `TLS` a handshake that
@@ -287,6 +289,138 @@ fn every_state_of_auth() {
     ] {
         for step in [1, 1000] {
             let client = client_with(Terms { encryption, login: login(line) });
+            assert_eq!(play_with(client, &script, step), expected, "{line} {script:?} by {step}");
+        }
+    }
+}
+
+#[test]
+fn every_state_of_a_token() {
+    use Encryption::{IfOffered, Required};
+    const GIVEN_UP: &str = "closed Login 4.7.0 SASL authentication failed; server mx.example[192.0.2.1]: ";
+    let b64 = |text: &str| BASE64.encode(text.as_bytes());
+    let secured = |offer: &str, rest: &[String]| {
+        let start = [OFFER, "C: STARTTLS", "S: 220 go", "TLS", "C: EHLO me.example", offer];
+        [&HELLO[..], &start].concat().into_iter().map(str::to_owned).chain(rest.to_vec()).collect::<Vec<_>>()
+    };
+    let said = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+    let bearer = b64("n,a=joe@x.example,\x01host=mx.example\x01port=25\x01auth=Bearer token-1\x01\x01");
+    let xoauth2 = b64("user=joe@x.example\x01auth=Bearer token-1\x01\x01");
+    let long_token = "x".repeat(600);
+    let long = b64(&format!("user=joe@x.example\x01auth=Bearer {long_token}\x01\x01"));
+    let complaint = b64(r#"{"status":"invalid_token","schemes":"bearer","scope":"token-1"}"#);
+    const LINE: &str = "xoauth2 joe@x.example:token-1";
+    let both = "S: 250-mx.example\n250 AUTH PLAIN XOAUTH2 OAUTHBEARER";
+    let old = "S: 250-mx.example\n250 AUTH PLAIN XOAUTH2";
+    let auth = |name: &str, first: &str| format!("C: AUTH {name} {first}");
+    let refused = "said: 535 5.7.8 no (about the token: status invalid_token, scope [...])";
+    for (encryption, line, script, expected) in [
+        (
+            Required,
+            LINE,
+            secured(both, &[auth("OAUTHBEARER", &bearer), "S: 235 in".into()]),
+            "ready secure".to_owned(),
+        ),
+        (Required, LINE, secured(old, &[auth("XOAUTH2", &xoauth2), "S: 235 in".into()]), "ready secure".into()),
+        // RFC 7628 3.2.3: the error is answered, so that the server can end the exchange.
+        (
+            Required,
+            LINE,
+            secured(
+                both,
+                &[
+                    auth("OAUTHBEARER", &bearer),
+                    format!("S: 334 {complaint}"),
+                    "C: AQ==".into(),
+                    "S: 535 5.7.8 no".into(),
+                    "C: QUIT".into(),
+                    "S: 221 bye".into(),
+                ],
+            ),
+            format!("closed Token 4.7.8 SASL authentication failed; server mx.example[192.0.2.1] {refused}"),
+        ),
+        (
+            Required,
+            LINE,
+            secured(
+                old,
+                &[
+                    auth("XOAUTH2", &xoauth2),
+                    format!("S: 334 {complaint}"),
+                    "C: ".into(),
+                    "S: 535 5.7.8 no".into(),
+                    "C: QUIT".into(),
+                    "S: 221 bye".into(),
+                ],
+            ),
+            format!("closed Token 4.7.8 SASL authentication failed; server mx.example[192.0.2.1] {refused}"),
+        ),
+        // Refused without a word about the token; what is repeated of it is masked.
+        (
+            Required,
+            LINE,
+            secured(
+                old,
+                &[auth("XOAUTH2", &xoauth2), format!("S: 535 token-1 {xoauth2}"), "C: QUIT".into(), "S: 221 bye".into()],
+            ),
+            "closed Token 4.7.8 SASL authentication failed; server mx.example[192.0.2.1] said: 535 [...] [...]".into(),
+        ),
+        // The server is in trouble: another token would not help.
+        (
+            Required,
+            LINE,
+            secured(old, &[auth("XOAUTH2", &xoauth2), "S: 454 4.7.0 later".into(), "C: QUIT".into(), "S: 221 bye".into()]),
+            "closed Login 4.7.0 SASL authentication failed; server mx.example[192.0.2.1] said: 454 4.7.0 later".into(),
+        ),
+        // It is not told twice, and a server that complains cannot let us in.
+        (
+            Required,
+            LINE,
+            secured(
+                old,
+                &[auth("XOAUTH2", &xoauth2), format!("S: 334 {complaint}"), "C: ".into(), "S: 334 more".into()],
+            ),
+            format!("{GIVEN_UP}the server's challenge makes no sense"),
+        ),
+        (
+            Required,
+            LINE,
+            secured(
+                old,
+                &[auth("XOAUTH2", &xoauth2), format!("S: 334 {complaint}"), "C: ".into(), "S: 235 in".into()],
+            ),
+            format!("{GIVEN_UP}the server's challenge makes no sense"),
+        ),
+        // Too long for a command line (RFC 4954 4).
+        (
+            Required,
+            &format!("xoauth2 joe@x.example:{long_token}"),
+            secured(old, &["C: AUTH XOAUTH2".into(), "S: 334 ".into(), format!("C: {long}"), "S: 235 in".into()]),
+            "ready secure".into(),
+        ),
+        // A password is no token, nor the other way round.
+        (
+            Required,
+            LINE,
+            secured("S: 250-mx.example\n250 AUTH PLAIN LOGIN SCRAM-SHA-256", &said(&["C: QUIT", "S: 221 bye"])),
+            format!("{GIVEN_UP}it offers neither OAUTHBEARER nor XOAUTH2"),
+        ),
+        (
+            Required,
+            "joe@x.example:token-1",
+            secured("S: 250-mx.example\n250 AUTH XOAUTH2 OAUTHBEARER", &said(&["C: QUIT", "S: 221 bye"])),
+            format!("{GIVEN_UP}it offers none of SCRAM-SHA-256, PLAIN and LOGIN"),
+        ),
+        (
+            IfOffered,
+            LINE,
+            [&said(&HELLO)[..], &said(&[old, "C: QUIT", "S: 221 bye"])].concat(),
+            format!("{GIVEN_UP}the connection is not encrypted, so the password is not sent"),
+        ),
+    ] {
+        for step in [1, 1000] {
+            let client = client_with(Terms { encryption, login: login(line) });
+            let script: Vec<&str> = script.iter().map(String::as_str).collect();
             assert_eq!(play_with(client, &script, step), expected, "{line} {script:?} by {step}");
         }
     }
