@@ -83,6 +83,8 @@ install: release
 	    install -m 644 etc/ironpost.toml $(DESTDIR)$(SYSCONFDIR)/ironpost/ironpost.toml
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 	install -m 644 etc/systemd/* $(DESTDIR)$(PREFIX)/lib/systemd/system/
+	install -d $(DESTDIR)$(SYSCONFDIR)/fail2ban/filter.d
+	install -m 644 etc/fail2ban/filter.d/ironpost.conf $(DESTDIR)$(SYSCONFDIR)/fail2ban/filter.d/
 	install -m 644 etc/sysusers.d/ironpost.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/
 	install -m 644 etc/tmpfiles.d/ironpost.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8

@@ -68,6 +68,11 @@ need curl curl
 need openssl openssl
 perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl" # TLS in swaks
 need dnsmasq dnsmasq-base
+# Mail programs that submit.
+need msmtp msmtp
+need s-nail s-nail
+need mutt mutt
+need node nodejs
 need strace strace
 need mkfs.ext4 e2fsprogs
 [ -x /usr/bin/python3 ] || missing="$missing python3"
@@ -81,6 +86,10 @@ if LD_LIBRARY_PATH="$tools/postfix/usr/lib/postfix" ldd "$tools/postfix/usr/lib/
     "$tools/postfix/usr/sbin/smtp-sink" | grep -q 'not found'; then
     install libdb5.3 libicu72 libnsl2 libsasl2-2 libssl3
 fi
+
+# One more program that submits; and what reads the log for those who guess passwords (its package would start a daemon).
+unpack node-nodemailer usr/share/nodejs/nodemailer/package.json
+unpack fail2ban usr/bin/fail2ban-regex
 
 # Dovecot, of which only the authentication service is used.
 unpack dovecot-core usr/sbin/dovecot

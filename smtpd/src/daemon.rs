@@ -6,7 +6,8 @@ use crate::message::{Store, WRITERS};
 use crate::rules::Rules;
 use crate::server::{self, Shared, Stop};
 use crate::tls::{self, Certificates};
-use common::config::{CommitBy, Config};
+use auth::Authenticator;
+use common::config::{CommitBy, Config, Listen, ListenKind, Smtpd};
 use common::daemon::Failure;
 use common::identity::{self, Identities};
 use common::reload::door::Door;
@@ -54,13 +55,14 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let secrets = Secrets::new(&ids.smtpd);
     let certificates = Certificates::open(config, &spool, &secrets).map_err(Failure::configuration)?;
     let certificates = certificates.map(Arc::new);
+    let authenticator = Authenticator::open(config, &secrets).map_err(Failure::configuration)?;
     let asked = Door::open(&spool.reload_socket(Daemon::Smtpd)).map_err(io)?;
-    let ceiling = raise_file_limit(config.smtpd.max_connections);
+    let ceiling = raise_file_limit(connections(config));
     identity::drop_to(&ids.smtpd, &[]).map_err(Failure::not_permitted)?;
     common::sandbox::confine_to_adding().map_err(Failure::configuration)?;
     common::log::write_from_thread().map_err(io)?;
 
-    let rules = Rules::load(config).map_err(Failure::configuration)?;
+    let rules = Rules::load(config).map_err(Failure::configuration)?.with_authenticator(authenticator);
     let doors = config.smtpd.listen.iter().map(|one| tls::Door::new(one.tls, certificates.as_ref()));
     let doors = doors.collect::<Result<Vec<_>, _>>().map_err(Failure::configuration)?;
     let log = match config.smtpd.commit {
@@ -73,7 +75,7 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     load_greylist(&shared, &greylist);
     let (stop, _) = watch::channel(Stop::No);
     let reloaded = (shared.clone(), certificates.clone());
-    let on_signal = on_signal(path.to_owned(), config.clone(), reloaded, stop.clone());
+    let on_signal = on_signal(path.to_owned(), (config.clone(), secrets.clone()), reloaded, stop.clone());
     signals::spawn(asked, &secrets, on_signal).map_err(io)?;
     listen::announce(&listeners, &config.smtpd.listen);
     let runtime = runtime().map_err(io)?;
@@ -149,7 +151,7 @@ async fn watch_files(certificates: Arc<Certificates>) {
 
 fn on_signal(
     path: PathBuf,
-    started_with: Config,
+    (started_with, secrets): (Config, Arc<Secrets>),
     (shared, certificates): (Arc<Shared>, Option<Arc<Certificates>>),
     stop: watch::Sender<Stop>,
 ) -> impl FnMut(Signal) + Send {
@@ -160,7 +162,7 @@ fn on_signal(
         }
         Signal::Reload(wish) => {
             common::log::reopen();
-            let report = reload(&path, &started_with, &shared, certificates.as_deref());
+            let report = reload(&path, (&started_with, &secrets), &shared, certificates.as_deref());
             wish.answer(report.unwrap_or_else(|error| Report::refused(&error)));
         }
     }
@@ -169,15 +171,22 @@ fn on_signal(
 /// Sessions that begin from now on go by the new configuration. Errors: it is broken, and nothing has changed.
 fn reload(
     path: &Path,
-    started_with: &Config,
+    (started_with, secrets): (&Config, &Secrets),
     shared: &Shared,
     certificates: Option<&Certificates>,
 ) -> Result<Report, String> {
     let config = Config::load(path).map_err(|error| error.to_string())?;
-    let rules = Rules::load(&config).map_err(|error| error.to_string())?;
+    // Sockets stay as they were opened, and what is said of them must fit.
+    let bound = Config {
+        smtpd: Smtpd { listen: listeners(&config, started_with), ..config.smtpd.clone() },
+        ..config.clone()
+    };
+    let before = shared.rules();
+    let authenticator = Authenticator::open_again(&bound, secrets, before.authenticator.as_ref())?;
+    let rules = Rules::load(&bound).map_err(|error| error.to_string())?.with_authenticator(authenticator);
     let mut report = Report::default();
     for (what, same) in [
-        ("smtpd.listen", config.smtpd.listen == started_with.smtpd.listen),
+        ("smtpd.listen", same_sockets(&config, started_with)),
         ("smtpd.user", config.smtpd.user == started_with.smtpd.user),
         ("smtpd.commit", config.smtpd.commit == started_with.smtpd.commit),
         ("spool_directory", config.spool_directory == started_with.spool_directory),
@@ -193,6 +202,27 @@ fn reload(
         certificates.reload(&config.smtpd.tls, &mut report);
     }
     Ok(report)
+}
+
+/// Are the listeners the same, but for what can change while they are open?
+fn same_sockets(config: &Config, started_with: &Config) -> bool {
+    let (new, old) = (&config.smtpd.listen, &started_with.smtpd.listen);
+    let socket = |listen: &Listen| (listen.address, listen.tls, listen.proxy_protocol);
+    new.len() == old.len() && new.iter().zip(old).all(|(new, old)| socket(new) == socket(old))
+}
+
+/// The listeners that there are: with what the new configuration says of them, when they are the same.
+fn listeners(config: &Config, started_with: &Config) -> Vec<Listen> {
+    let from = if same_sockets(config, started_with) { config } else { started_with };
+    from.smtpd.listen.clone()
+}
+
+/// Connections that are wanted.
+fn connections(config: &Config) -> u32 {
+    let smtpd = &config.smtpd;
+    let has_submission = smtpd.listen.iter().any(|listen| listen.kind == ListenKind::Submission);
+    let own = if has_submission { smtpd.max_submission_connections } else { 0 };
+    smtpd.max_connections.saturating_add(own)
 }
 
 /// Each connection is a file, and some of them have a large message on its way into another one. Gives how

@@ -5,8 +5,9 @@
 //! there is something to read. Whatever happens here ends this connection alone.
 
 use crate::judge::Judge;
-use crate::message::Incoming;
-use crate::rules::Rules;
+use crate::login::{Desk, Visit};
+use crate::message::{Incoming, Manner};
+use crate::rules::{Entrance, Rules};
 use crate::server::{Shared, Stop};
 use crate::session::{Action, Answer, Client, Question, Session, Severity, reply};
 use crate::tls::Door;
@@ -40,6 +41,8 @@ pub struct Connection {
     wire: Wire,
     door: Door,
     judge: Judge,
+    desk: Desk,
+    entrance: Entrance,
     session: Session,
     out: Vec<u8>,
     message: Option<Incoming>,
@@ -59,7 +62,7 @@ enum Next {
 impl Connection {
     /// A new connection of a client that has connected to `local`. `stop` tells when the server goes down.
     pub fn new(
-        (stream, door): (TcpStream, Door),
+        (stream, door, entrance): (TcpStream, Door, Entrance),
         client: Client,
         local: IpAddr,
         rules: Arc<Rules>,
@@ -70,12 +73,26 @@ impl Connection {
         if let Door::StartTls(_) = door {
             session.offer_starttls();
         }
-        let judge = Judge::new(client, local, rules.clone(), shared.clone());
-        let mut crowded = shared.connections.crowded();
+        let judge = Judge::new(client, (local, entrance), rules.clone(), shared.clone());
+        let desk = Desk::new(entrance, local);
+        let mut crowded = shared.pool(entrance).crowded();
         // So that the first look sees it.
         crowded.mark_changed();
         let wire = Wire::Plain(stream);
-        Self { wire, door, judge, session, out: Vec::new(), message: None, rules, shared, stop, crowded }
+        let (out, message) = (Vec::new(), None);
+        let mut connection =
+            Self { wire, door, judge, desk, entrance, session, out, message, rules, shared, stop, crowded };
+        connection.offer_auth();
+        connection
+    }
+
+    fn offer_auth(&mut self) {
+        let offer = self.desk.offer(self.visit());
+        self.session.offer_auth(offer, self.entrance.is_submission());
+    }
+
+    fn visit(&self) -> Visit<'_> {
+        visit(&self.session, &self.judge, &self.rules, &self.shared)
     }
 
     /// This client is nobody to trust, whatever its address.
@@ -149,7 +166,9 @@ impl Connection {
     /// When there are nearly as many clients as there can be, those who do nothing make room for others.
     fn adapt(&mut self) {
         let usual = self.rules.settings.idle_timeout;
-        let crowded = *self.crowded.borrow_and_update() && !self.judge.trusts();
+        // Those who have logged in are no strangers.
+        let known = self.judge.trusts() || self.session.login().is_some();
+        let crowded = *self.crowded.borrow_and_update() && !known;
         self.session.set_patience(if crowded { usual.min(HURRY) } else { usual });
     }
 
@@ -198,7 +217,13 @@ impl Connection {
                 Action::Begin(start) => {
                     let client = self.session.client().clone();
                     let hostname = self.rules.settings.hostname.clone();
-                    self.message = Some(Incoming::new(*start, client, hostname, self.shared.store.clone()));
+                    let manner = Manner {
+                        mend: self.entrance.is_submission(),
+                        hide_client: self.entrance.hide_client,
+                        show_login: self.rules.authenticated_header,
+                    };
+                    let store = self.shared.store.clone();
+                    self.message = Some(Incoming::new(*start, client, hostname, (manner, store)));
                 }
                 Action::Append(content) => {
                     if let Some(message) = &mut self.message {
@@ -206,7 +231,7 @@ impl Connection {
                     }
                 }
                 Action::Discard => self.message = None,
-                Action::EndLogin => {}
+                Action::EndLogin => self.desk.end(),
                 Action::Log(..) => log(action),
                 Action::Close { expected } => {
                     self.flush().await?;
@@ -218,6 +243,7 @@ impl Connection {
     }
 
     async fn find(&mut self, question: Question) -> io::Result<Answer> {
+        self.judge.is_for(self.session.login());
         Ok(match question {
             Question::Handshake => {
                 self.flush().await?;
@@ -232,7 +258,14 @@ impl Connection {
                 self.judge.connect(&client, destination).await
             }
             Question::Hello { name } => self.judge.hello(&name).await,
-            Question::Login { .. } | Question::Response(_) => Answer::Refused(reply::NO_LOGIN_NOW),
+            Question::Login { mechanism, initial } => {
+                let visit = visit(&self.session, &self.judge, &self.rules, &self.shared);
+                self.desk.begin(visit, (mechanism, initial), &mut self.stop).await
+            }
+            Question::Response(response) => {
+                let visit = visit(&self.session, &self.judge, &self.rules, &self.shared);
+                self.desk.respond(visit, response, &mut self.stop).await
+            }
             Question::Sender { sender, size } => {
                 self.judge.sender(sender, size, self.shared.store.free()).await
             }
@@ -260,6 +293,8 @@ impl Connection {
         let failure = match timeout(limit, self.wire.secure(config)).await {
             Ok(Ok(Some(parameters))) => {
                 self.session.secured(parameters, self.shared.clock.now());
+                self.desk.secured(self.wire.channel_binding());
+                self.offer_auth();
                 return Ok(());
             }
             Ok(Ok(None)) => "handshake not finished".to_owned(),
@@ -325,6 +360,10 @@ impl Connection {
         let _ = timeout(LINGER, drain).await;
         self.shared.buffers.give(buffer);
     }
+}
+
+fn visit<'a>(session: &'a Session, judge: &Judge, rules: &'a Rules, shared: &'a Shared) -> Visit<'a> {
+    Visit { client: session.client(), trusted: judge.trusts(), rules, shared }
 }
 
 fn log(action: Action) {

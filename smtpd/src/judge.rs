@@ -4,16 +4,18 @@
 //! Whatever the restrictions say, mail for elsewhere is taken from trusted clients only: that is asked first, and no list can permit it.
 //! Holds what is known of one session; bounded. What cannot be found out in time is for another time (4xx).
 
+use crate::claims;
 use crate::policy::{self, Standing};
 use crate::rates::Kind;
 use crate::restrictions::{self, Facts, Finding, Found, Need, Note, Step};
-use crate::rules::Rules;
+use crate::rules::{Entrance, Rules};
 use crate::server::Shared;
+use crate::session::auth::Login;
 use crate::session::reply::Reply;
 use crate::session::{Answer, Client};
 use common::address::{Address, ReversePath};
-use common::config::Network;
 use common::config::restrictions::Rule;
+use common::config::{Network, Rate, Restrictions};
 use common::status::EnhancedCode;
 use common::text::printable;
 use std::net::IpAddr;
@@ -32,15 +34,31 @@ pub struct Judge {
     shared: Arc<Shared>,
     /// The address that the client has connected to.
     local: IpAddr,
+    entrance: Entrance,
     facts: Facts,
     found: Found,
 }
 
 impl Judge {
     /// For a client that has connected to `local`.
-    pub fn new(client: Client, local: IpAddr, rules: Arc<Rules>, shared: Arc<Shared>) -> Self {
-        let trusted = rules.trusts(client.ip);
-        Self { facts: Facts::new(client, trusted), found: Found::default(), rules, shared, local }
+    pub fn new(
+        client: Client,
+        (local, entrance): (IpAddr, Entrance),
+        rules: Arc<Rules>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let facts = Facts::new(client.clone(), rules.trusts(client.ip));
+        Self { facts, found: Found::default(), rules, shared, local, entrance }
+    }
+
+    /// Who has logged in by now.
+    pub fn is_for(&mut self, login: Option<&Arc<Login>>) {
+        self.facts.login = login.cloned();
+    }
+
+    /// The lists that hold here.
+    fn lists(rules: &Rules, entrance: Entrance) -> &Restrictions {
+        if entrance.is_submission() { &rules.submission_restrictions } else { &rules.restrictions }
     }
 
     /// This client is nobody to trust, whatever its address.
@@ -57,11 +75,13 @@ impl Judge {
     pub async fn connect(&mut self, client: &Client, destination: Option<IpAddr>) -> Answer {
         self.local = destination.unwrap_or(self.local);
         if self.facts.client != *client {
+            let login = self.facts.login.take();
             self.facts = Facts::new(client.clone(), self.rules.trusts(client.ip));
+            self.facts.login = login;
             self.found = Found::default();
         }
         let rules = self.rules.clone();
-        match self.at_stage("CONNECT", &[&rules.restrictions.connect]).await {
+        match self.at_stage("CONNECT", &[&Self::lists(&rules, self.entrance).connect]).await {
             Ok(()) => Answer::Yes,
             Err(refusal) => Answer::Refused(last_word(&refusal)),
         }
@@ -72,7 +92,7 @@ impl Judge {
         let rules = self.rules.clone();
         let before = self.facts.hello.replace(name.into());
         let (sender, recipient) = (self.facts.sender.take(), self.facts.recipient.take());
-        let answer = self.at_stage("HELO", &[&rules.restrictions.helo]).await;
+        let answer = self.at_stage("HELO", &[&Self::lists(&rules, self.entrance).helo]).await;
         if answer.is_err() {
             self.facts.hello = before;
             (self.facts.sender, self.facts.recipient) = (sender, recipient);
@@ -85,18 +105,24 @@ impl Judge {
         if let Err(refusal) = policy::room(size, free) {
             return Answer::Refused(refusal);
         }
-        let client = self.facts.client.ip;
         if !self.within(Kind::Message) {
-            let text = format!("Error: too much mail from {client}");
-            common::warn!("Message delivery request rate limit exceeded: from {}", self.facts.client);
+            let text = format!("Error: too much mail from {}", self.counted());
+            common::warn!("Message delivery request rate limit exceeded: from {}", self.shown());
             return Answer::Refused(Reply::new(450, EnhancedCode::new(4, 7, 1), text));
         }
         self.facts.sender_is_ours =
             sender.address().is_some_and(|address| self.rules.is_ours(address.domain()));
         self.facts.sender = Some(sender);
         self.facts.recipient = None;
+        if self.entrance.is_submission()
+            && let Some(address) = self.facts.sender.as_ref().and_then(ReversePath::address)
+            && let Err(refusal) =
+                policy::own_sender(self.facts.login.as_deref(), address, &self.rules.owners(address))
+        {
+            return Answer::Refused(refusal);
+        }
         let rules = self.rules.clone();
-        into_answer(self.at_stage("MAIL", &[&rules.restrictions.mail]).await)
+        into_answer(self.at_stage("MAIL", &[&Self::lists(&rules, self.entrance).mail]).await)
     }
 
     /// RCPT.
@@ -114,8 +140,8 @@ impl Judge {
 
     async fn recipient_accepted(&mut self, address: &Address, bare_postmaster: bool) -> Result<(), Reply> {
         if !self.within(Kind::Recipient) {
-            common::warn!("Recipient address rate limit exceeded: from {}", self.facts.client);
-            let text = format!("Error: too many recipients from {}", self.facts.client.ip);
+            common::warn!("Recipient address rate limit exceeded: from {}", self.shown());
+            let text = format!("Error: too many recipients from {}", self.counted());
             return Err(Reply::new(450, EnhancedCode::new(4, 7, 1), text));
         }
         let standing = self.rules.standing(address).await;
@@ -123,13 +149,13 @@ impl Judge {
             common::warn!("cannot say whether {address} exists: {reason}");
         }
         if !bare_postmaster {
-            policy::relay(self.facts.trusted, address, &standing)?;
+            policy::relay(self.facts.may_relay(), address, &standing)?;
         }
         self.facts.recipient = Some(address.clone());
         self.facts.recipient_is_ours = standing != Standing::Elsewhere;
         self.found.insert(Need::Standing(address.clone()), Finding::Standing(standing.clone()));
         let rules = self.rules.clone();
-        let lists = &rules.restrictions;
+        let lists = Self::lists(&rules, self.entrance);
         let answer = if lists.delay_reject {
             self.decide("RCPT", &[&lists.connect, &lists.helo, &lists.mail, &lists.rcpt]).await
         } else {
@@ -145,12 +171,16 @@ impl Judge {
     pub async fn data(&mut self, recipients: usize) -> Answer {
         self.facts.recipients = recipients;
         let rules = self.rules.clone();
-        into_answer(self.decide("DATA", &[&rules.restrictions.data]).await)
+        into_answer(self.decide("DATA", &[&Self::lists(&rules, self.entrance).data]).await)
     }
 
     /// A list that waits for RCPT when refusals are delayed.
     async fn at_stage(&mut self, stage: &str, lists: &[&[Rule]]) -> Result<(), Reply> {
-        if self.rules.restrictions.delay_reject { Ok(()) } else { self.decide(stage, lists).await }
+        if Self::lists(&self.rules, self.entrance).delay_reject {
+            Ok(())
+        } else {
+            self.decide(stage, lists).await
+        }
     }
 
     async fn decide(&mut self, stage: &str, lists: &[&[Rule]]) -> Result<(), Reply> {
@@ -197,13 +227,35 @@ impl Judge {
 
     fn within(&self, kind: Kind) -> bool {
         let rates = self.rules.rates;
-        let rate = match kind {
-            Kind::Connection => rates.connections,
-            Kind::Message => rates.messages,
-            Kind::Recipient => rates.recipients,
+        let (of_client, of_user) = match kind {
+            Kind::Connection => (rates.connections, Rate::NONE),
+            Kind::Message => (rates.messages, rates.user_messages),
+            Kind::Recipient => (rates.recipients, rates.user_recipients),
+            // Counted where they come about.
+            Kind::AuthFailure => return true,
         };
-        let client = Network::of_client(self.facts.client.ip);
-        self.facts.trusted || self.shared.rates.allows(kind, client, rate, self.shared.clock.now())
+        let (counts, now) = (&self.shared.rates, self.shared.clock.now());
+        match &self.facts.login {
+            Some(login) => counts.allows(kind, claims::key(&login.name).as_str(), of_user, now),
+            None if self.facts.trusted => true,
+            None => counts.allows(kind, Network::of_client(self.facts.client.ip), of_client, now),
+        }
+    }
+
+    /// Who does too much, in a reply.
+    fn counted(&self) -> String {
+        match &self.facts.login {
+            Some(login) => format!("user {}", login.name),
+            None => self.facts.client.ip.to_string(),
+        }
+    }
+
+    /// The same in the log.
+    fn shown(&self) -> String {
+        match &self.facts.login {
+            Some(login) => format!("user {} at {}", login.name, self.facts.client),
+            None => self.facts.client.to_string(),
+        }
     }
 
     /// As Postfix writes what `warn_if_reject` spared, and what an access table warns of.

@@ -6,6 +6,7 @@
 //! | [`policy`], [`restrictions`], [`greylist`], [`rates`] | who may send what to whom, and how often: pure |
 //! | [`received`], [`mend`] | the `Received` field; what a submitted message lacks: pure |
 //! | [`rules`], [`lookup`] | the configuration and the tables as sessions see them; the DNS |
+//! | [`login`], [`claims`] | AUTH: exchanges, and what becomes of failures |
 //! | [`judge`] | answers a session's questions by all of these |
 //! | [`driver`], [`message`] | one connection; one message on its way into its queue file |
 //! | [`wire`], [`tls`] | plain text or TLS; certificates, and what each listener does with them |
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod buffers;
+pub mod claims;
 pub mod clock;
 pub mod connections;
 pub mod daemon;
@@ -22,6 +24,7 @@ pub mod driver;
 pub mod greylist;
 pub mod judge;
 pub mod listen;
+pub mod login;
 pub mod lookup;
 pub mod mend;
 pub mod message;

@@ -28,6 +28,7 @@ pub fn announce(listeners: &[TcpListener], wanted: &[Listen]) {
         let address = listener.local_addr().unwrap_or(one.address);
         let kind = match one.kind {
             ListenKind::Mx => "mx",
+            ListenKind::Submission => "submission",
         };
         common::info!("listening on {address} ({kind})");
     }
@@ -66,6 +67,9 @@ mod tests {
             kind: ListenKind::Mx,
             tls: Default::default(),
             proxy_protocol: false,
+            auth: false,
+            auth_without_tls: false,
+            hide_client: false,
         };
         addresses.iter().map(one).collect()
     }

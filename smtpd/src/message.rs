@@ -5,11 +5,12 @@
 //! where its file is made, written and committed. Larger ones are written as they come, a buffer at a time, so memory is bounded. An error on the way is kept and
 //! becomes the answer after the end of data. A message that is dropped leaves nothing behind.
 
+use crate::mend::{Mender, Missing};
 use crate::policy::room_to_write;
-use crate::received::received;
+use crate::received::{Way, received};
 use crate::session::reply::{NO_SPACE, Reply, WRITE_ERROR};
 use crate::session::{Client, MessageStart};
-use common::address::Domain;
+use common::address::{Domain, ReversePath};
 use common::time::Timestamp;
 use nix::errno::Errno;
 use spool::commit_log::{Commit, Committer};
@@ -20,6 +21,7 @@ use spool::pressure::{self, Pressure};
 use spool::writer::{MessageWriter, Spooler};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
@@ -36,7 +38,19 @@ const PORTION: usize = spool::writer::IN_MEMORY;
 pub struct Incoming {
     origin: Arc<Begin>,
     state: State,
+    mender: Option<Mender>,
     pending: Vec<u8>,
+}
+
+/// How messages of a session are written down; what is not for clients that have logged in is for nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Manner {
+    /// Is what their header lacks added?
+    pub mend: bool,
+    /// Does `Received` keep to itself from where they have come?
+    pub hide_client: bool,
+    /// Does it name who has logged in?
+    pub show_login: bool,
 }
 
 /// What is needed to begin the file.
@@ -45,6 +59,7 @@ struct Begin {
     start: MessageStart,
     client: Client,
     hostname: Domain,
+    manner: Manner,
     store: Arc<Store>,
     /// Set when the file is begun.
     id: OnceLock<QueueId>,
@@ -140,9 +155,16 @@ enum State {
 
 impl Incoming {
     /// Nothing is written yet.
-    pub fn new(start: MessageStart, client: Client, hostname: Domain, store: Arc<Store>) -> Self {
-        let origin = Arc::new(Begin { start, client, hostname, store, id: OnceLock::new() });
-        Self { origin, state: State::Held, pending: Vec::new() }
+    pub fn new(
+        start: MessageStart,
+        client: Client,
+        hostname: Domain,
+        (manner, store): (Manner, Arc<Store>),
+    ) -> Self {
+        let mender = start.login.as_ref().filter(|_| manner.mend);
+        let mender = mender.map(|_| Mender::new(missing(&start.sender, &hostname)));
+        let origin = Arc::new(Begin { start, client, hostname, manner, store, id: OnceLock::new() });
+        Self { origin, state: State::Held, mender, pending: Vec::new() }
     }
 
     /// Takes a piece of content; may wait for the disk.
@@ -150,7 +172,10 @@ impl Incoming {
         if matches!(self.state, State::Failed(_)) {
             return;
         }
-        self.pending.extend_from_slice(content);
+        match &mut self.mender {
+            Some(mender) => mender.take(content, &mut self.pending),
+            None => self.pending.extend_from_slice(content),
+        }
         if self.pending.len() >= PORTION {
             let origin = self.origin.clone();
             let state = std::mem::replace(&mut self.state, State::Failed(WRITE_ERROR));
@@ -173,8 +198,11 @@ impl Incoming {
     }
 
     /// Puts the message on stable storage, or says why not; then nothing of it is left.
-    pub async fn commit(self, message_id: String) -> Result<QueueId, Reply> {
-        let Self { origin, state, pending } = self;
+    pub async fn commit(self, mut message_id: String) -> Result<QueueId, Reply> {
+        let Self { origin, state, mender, mut pending } = self;
+        if let Some(made) = mender.and_then(|mender| mender.finish(&mut pending)) {
+            message_id = made;
+        }
         if let State::Failed(reply) = state {
             return Err(reply);
         }
@@ -198,6 +226,19 @@ impl Incoming {
             _ => store.work(move || prepare()?.commit()).await,
         };
         committed.map_err(|error| origin.refusal(&error))
+    }
+}
+
+/// What a submitted message may lack, as it is now.
+fn missing(sender: &ReversePath, hostname: &Domain) -> Missing {
+    /// Tells messages of one microsecond apart.
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let now = Timestamp::now();
+    let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    Missing {
+        message_id: format!("<{:x}.{process:x}.{count:x}@{hostname}>", now.0),
+        date: now.rfc5322(),
+        from: common::header::from(sender, hostname),
     }
 }
 
@@ -228,15 +269,14 @@ impl Begin {
             [one] => Some(one.original()).filter(|address| address.is_ascii()),
             _ => None,
         };
-        let field = received(
-            &self.hostname,
-            &self.client,
-            hello,
-            (self.start.protocol(), tls.as_deref()),
-            writer.id(),
-            only,
-            now,
-        );
+        let Manner { hide_client, show_login, .. } = self.manner;
+        let way = Way {
+            protocol: self.start.protocol(),
+            tls: tls.as_deref(),
+            login: login.as_deref().filter(|_| show_login),
+            hidden: hide_client && login.is_some(),
+        };
+        let field = received(&self.hostname, &self.client, hello, way, writer.id(), only, now);
         writer.write(field.as_bytes())?;
         let mut line = format!("{}: client={}", writer.id(), self.client);
         if let Some(login) = login {

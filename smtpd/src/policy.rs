@@ -1,8 +1,10 @@
 //! Who may send to whom, and is there room: pure rules over what the tables and the file system say. Never an
-//! open relay: a recipient that is neither here nor in `relay_domains` is taken from `trusted_networks` only.
+//! open relay: a recipient that is neither here nor in `relay_domains` is taken from `trusted_networks` only, and from who has logged in.
 
+use crate::session::auth::Login;
 use crate::session::reply::{NO_SPACE, Reply};
 use common::address::{Address, Domain};
+use common::sender_logins::Owners;
 use common::status::EnhancedCode;
 use spool::envelope::Recipient;
 use std::net::IpAddr;
@@ -25,7 +27,7 @@ pub enum Standing {
     Elsewhere,
 }
 
-/// Is this recipient taken? `trusted`: is the client in `trusted_networks`? Both rules below, in this order.
+/// Is this recipient taken? `trusted`: is the client in `trusted_networks`, or logged in? Both rules below, in this order.
 pub fn recipient(trusted: bool, address: &Address, standing: &Standing) -> Result<(), Reply> {
     relay(trusted, address, standing)?;
     existing(address, standing)
@@ -57,6 +59,17 @@ pub fn existing(address: &Address, standing: &Standing) -> Result<(), Reply> {
             Err(rejected(451, EnhancedCode::new(4, 3, 0), address, "Temporary lookup failure"))
         }
     }
+}
+
+/// May this login write as this sender? Words are Postfix's.
+pub fn own_sender(login: Option<&Login>, sender: &Address, owners: &Owners) -> Result<(), Reply> {
+    let why = match login {
+        None => "not logged in".to_owned(),
+        Some(login) if owners.include(&login.name) => return Ok(()),
+        Some(login) => format!("not owned by user {}", login.name),
+    };
+    let why = format!("Sender address rejected: {why}");
+    Err(rejected(553, EnhancedCode::new(5, 7, 1), sender, &why))
 }
 
 /// Does the local-part name another way (`user%host`, `host!user`, `"user@host"`)? The next host might follow

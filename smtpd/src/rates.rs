@@ -1,8 +1,8 @@
-//! How often a client network does something, and whether that is too often. Pure but for its lock; the clock is passed in.
+//! How often a client network or a user does something, and whether that is too often. Pure but for its lock; the clock is passed in.
 //!
 //! A network may do at once what its rate allows for a whole period, and then goes on as the period passes (a token bucket, held as one
-//! number a network). Bounded in memory: whoever has not used up anything is forgotten; when there are still more networks than can be
-//! held, newcomers pass unmeasured, for the limits on connections hold in any case.
+//! number for each). Failures are counted beyond that, so that who goes on failing waits longer. Bounded in memory: whoever has not used up anything is
+//! forgotten; when there are still more than can be held, newcomers pass unmeasured, for the limits on connections hold in any case.
 
 use common::config::{Network, Rate};
 use common::time::Timestamp;
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Networks that are remembered, for all kinds together.
+/// Networks and users that are remembered, for all kinds together.
 const MOST: usize = 200_000;
 
 /// What is counted.
@@ -22,7 +22,33 @@ pub enum Kind {
     Message,
     /// Accepted RCPT commands.
     Recipient,
+    /// Logins that failed.
+    AuthFailure,
 }
+
+/// Who is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// All clients of a network.
+    Network(Network),
+    /// Whoever has logged in by this name.
+    User(Box<str>),
+}
+
+impl From<Network> for Who {
+    fn from(network: Network) -> Self {
+        Self::Network(network)
+    }
+}
+
+impl From<&str> for Who {
+    fn from(user: &str) -> Self {
+        Self::User(user.into())
+    }
+}
+
+/// Failures are counted up to so many periods' worth.
+const FAILURES: u32 = 3;
 
 /// The counts.
 #[derive(Debug, Default)]
@@ -31,7 +57,7 @@ pub struct Rates(Mutex<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     /// When the bucket will be full again.
-    full: HashMap<(Network, Kind), Timestamp>,
+    full: HashMap<(Who, Kind), Timestamp>,
     /// Who has used up nothing was forgotten then.
     swept: Option<Timestamp>,
 }
@@ -41,29 +67,57 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 impl Rates {
     /// Counts one more, unless that is one too many.
-    pub fn allows(&self, kind: Kind, client: Network, rate: Rate, now: Timestamp) -> bool {
+    pub fn allows(&self, kind: Kind, who: impl Into<Who>, rate: Rate, now: Timestamp) -> bool {
         let gap = rate.gap();
         if gap.is_zero() {
             return true;
         }
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Counts { full, swept } = &mut *counts;
-        if full.len() >= MOST && !full.contains_key(&(client, kind)) {
-            if swept.is_none_or(|then| now.since(then) >= SWEEP_EVERY) {
-                full.retain(|_, until| *until > now);
-                *swept = Some(now);
-            }
-            if full.len() >= MOST {
-                return true;
-            }
-        }
-        let until = full.entry((client, kind)).or_insert(now);
+        let Some(until) = counts.of((who.into(), kind), now) else { return true };
         let next = (*until).max(now).after(gap);
         if next.since(now) > rate.period() {
             return false;
         }
         *until = next;
         true
+    }
+
+    /// Counts one more in any case; gives how many there are that time has not made good for.
+    pub fn fail(&self, kind: Kind, who: impl Into<Who>, rate: Rate, now: Timestamp) -> u32 {
+        let gap = rate.gap();
+        if gap.is_zero() {
+            return 1;
+        }
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(until) = counts.of((who.into(), kind), now) else { return 1 };
+        *until = (*until).max(now).after(gap).min(now.after(rate.period().saturating_mul(FAILURES)));
+        let standing = until.since(now).as_nanos().div_ceil(gap.as_nanos());
+        u32::try_from(standing).unwrap_or(u32::MAX)
+    }
+
+    /// Would one more be one too many?
+    pub fn is_over(&self, kind: Kind, who: impl Into<Who>, rate: Rate, now: Timestamp) -> bool {
+        let gap = rate.gap();
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = counts.full.get(&(who.into(), kind)).filter(|_| !gap.is_zero());
+        until.is_some_and(|until| (*until).max(now).after(gap).since(now) > rate.period())
+    }
+}
+
+impl Counts {
+    /// The bucket; `None`: there is no room for another one.
+    fn of(&mut self, key: (Who, Kind), now: Timestamp) -> Option<&mut Timestamp> {
+        let Self { full, swept } = self;
+        if full.len() >= MOST && !full.contains_key(&key) {
+            if swept.is_none_or(|then| now.since(then) >= SWEEP_EVERY) {
+                full.retain(|_, until| *until > now);
+                *swept = Some(now);
+            }
+            if full.len() >= MOST {
+                return None;
+            }
+        }
+        Some(full.entry(key).or_insert(now))
     }
 }
 
@@ -110,6 +164,25 @@ mod tests {
     }
 
     #[test]
+    fn failures_count_beyond_the_limit_and_are_made_good_for() {
+        let rates = Rates::default();
+        let at = |seconds| Timestamp::from_seconds(seconds);
+        let rate = rate("3/10m");
+        let over = |who: &str, second| rates.is_over(Kind::AuthFailure, who, rate, at(second));
+        let fail = |who: &str, second| rates.fail(Kind::AuthFailure, who, rate, at(second));
+        assert!(!over("joe", 0));
+        assert_eq!([fail("joe", 0), fail("joe", 0), fail("joe", 0)], [1, 2, 3]);
+        assert!(over("joe", 0) && !over("jane", 0));
+        // 200 seconds for each.
+        assert!(over("joe", 199) && !over("joe", 200));
+        assert_eq!(fail("joe", 200), 3);
+        assert_eq!((0..100).map(|_| fail("joe", 200)).last(), Some(9), "three periods' worth");
+        assert!(over("joe", 200 + 6 * 200) && !over("joe", 200 + 7 * 200));
+        assert_eq!(rates.fail(Kind::AuthFailure, "joe", Rate::NONE, at(0)), 1);
+        assert!(!rates.is_over(Kind::AuthFailure, "joe", Rate::NONE, at(0)));
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let rates = Rates::default();
         for i in 0..u32::try_from(MOST).unwrap() + 1000 {
@@ -118,7 +191,7 @@ mod tests {
         }
         assert_eq!(rates.0.lock().unwrap().full.len(), MOST);
         let day = Timestamp::from_seconds(86_400);
-        rates.allows(Kind::Connection, "2001:db8::/64".parse().unwrap(), rate("1/d"), day);
+        rates.allows(Kind::Connection, "2001:db8::/64".parse::<Network>().unwrap(), rate("1/d"), day);
         assert_eq!(rates.0.lock().unwrap().full.len(), 1);
     }
 }

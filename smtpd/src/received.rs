@@ -3,6 +3,7 @@
 //! What a client says of itself stands in it with everything outside names and address literals made `?`, so
 //! it can neither end the field nor close a comment nor claim a hop that was not.
 
+use crate::session::auth::Login;
 use crate::session::{Client, Hello};
 use common::address::{Address, Domain};
 use common::time::Timestamp;
@@ -13,13 +14,26 @@ use std::net::IpAddr;
 /// Longest HELO name shown, in octets: no line of the field comes near the 998 of RFC 5322 2.1.1.
 const MAX_NAME: usize = 255;
 
+/// How a message has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Way<'a> {
+    /// `ESMTPSA`.
+    pub protocol: &'a str,
+    /// The encryption.
+    pub tls: Option<&'a Parameters>,
+    /// Who has logged in, where that is to be told.
+    pub login: Option<&'a Login>,
+    /// From where is nobody's business.
+    pub hidden: bool,
+}
+
 /// The field with its line ends. `recipient` is shown only when it is the only one: others must not learn of
 /// each other.
 pub fn received(
     hostname: &Domain,
     client: &Client,
     hello: &Hello,
-    (protocol, tls): (&str, Option<&Parameters>),
+    way: Way<'_>,
     id: QueueId,
     recipient: Option<&Address>,
     now: Timestamp,
@@ -29,10 +43,19 @@ pub fn received(
         IpAddr::V6(ip) => format!("IPv6:{ip}"),
     };
     let recipient = recipient.map(|address| format!("\r\n\tfor <{address}>")).unwrap_or_default();
+    let Way { protocol, tls, login, hidden } = way;
     // Folded, as Postfix does it: clients are not asked for certificates.
     let tls = tls.map(|tls| format!("(using {tls})\r\n\t(No client certificate requested)\r\n\t"));
+    let login = login.map(|login| format!("(Authenticated sender: {})\r\n\t", tame(&login.name)));
+    let login = login.unwrap_or_default();
+    if hidden {
+        let date = now.rfc5322();
+        return format!(
+            "Received: {login}by {hostname} (Ironpost) with {protocol} id {id}{recipient}; {date}\r\n"
+        );
+    }
     format!(
-        "Received: from {helo} ({name} [{ip}])\r\n\t{tls}\
+        "Received: from {helo} ({name} [{ip}])\r\n\t{tls}{login}\
          by {hostname} (Ironpost) with {protocol} id {id}{recipient}; {date}\r\n",
         tls = tls.unwrap_or_default(),
         helo = tame(&hello.name),
@@ -42,7 +65,7 @@ pub fn received(
 }
 
 fn tame(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]@+".contains(c);
     let tamed: String = name.chars().take(MAX_NAME).map(|c| if plain(c) { c } else { '?' }).collect();
     if tamed.is_empty() { "unknown".into() } else { tamed }
 }
@@ -56,7 +79,7 @@ mod tests {
             &"mail.example".parse().unwrap(),
             &Client::new(ip.parse().unwrap()),
             &Hello { name: helo.into(), extended: true },
-            ("ESMTP", None),
+            Way { protocol: "ESMTP", tls: None, login: None, hidden: false },
             QueueId::new(Timestamp(0), 0),
             recipient.map(|r| r.parse().unwrap()).as_ref(),
             Timestamp(0),
@@ -96,7 +119,7 @@ mod tests {
             &"mail.example".parse().unwrap(),
             &Client::new("192.0.2.1".parse().unwrap()),
             &Hello { name: "a.example".into(), extended: true },
-            ("ESMTPS", Some(&tls)),
+            Way { protocol: "ESMTPS", tls: Some(&tls), login: None, hidden: false },
             QueueId::new(Timestamp(0), 0),
             None,
             Timestamp(0),
@@ -111,6 +134,33 @@ mod tests {
                  by mail.example (Ironpost) with ESMTPS id 0000000000000000; {date}\r\n"
             )
         );
+    }
+
+    #[test]
+    fn a_login_is_shown_and_a_client_hidden_where_that_is_wanted() {
+        let date = Timestamp(0).rfc5322();
+        let login = Login { name: "joe) by evil\r\n@b".into(), method: "PLAIN".into() };
+        let field = |login, hidden| {
+            received(
+                &"mail.example".parse().unwrap(),
+                &Client::new("192.0.2.1".parse().unwrap()),
+                &Hello { name: "a.example".into(), extended: true },
+                Way { protocol: "ESMTPA", tls: None, login, hidden },
+                QueueId::new(Timestamp(0), 0),
+                None,
+                Timestamp(0),
+            )
+        };
+        assert_eq!(
+            field(Some(&login), false),
+            format!(
+                "Received: from a.example (unknown [192.0.2.1])\r\n\t(Authenticated sender: joe??by?evil??@b)\r\n\t\
+                 by mail.example (Ironpost) with ESMTPA id 0000000000000000; {date}\r\n"
+            )
+        );
+        let hidden =
+            format!("Received: by mail.example (Ironpost) with ESMTPA id 0000000000000000; {date}\r\n");
+        assert_eq!(field(None, true), hidden);
     }
 
     #[test]

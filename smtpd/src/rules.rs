@@ -7,12 +7,15 @@ use crate::lookup::files::AccessTables;
 use crate::policy::Standing;
 use crate::session::Settings;
 use crate::session::limits::{Budget, Limits};
+use auth::Authenticator;
 use common::address::{Address, Domain};
-use common::config::{Config, Dnsbl, Greylist, Networks, Rate, Restrictions, Smtpd};
+use common::config::{Config, Dnsbl, Greylist, Listen, ListenKind, Networks, Rate, Restrictions, Smtpd};
 use common::routing::{AddressClass, Existence, Router};
+use common::sender_logins::{Owners, SenderLogins};
 use common::table::TableError;
 use common::tables::Tables;
 use common::users::Users;
+use common::watched::Watched;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,15 +30,23 @@ pub struct Rules {
     pub greeting_delay: Duration,
     /// Most connections at once.
     pub max_connections: u32,
-    /// The lists, stage by stage.
+    /// The same on submission listeners, which have places of their own.
+    pub max_submission_connections: u32,
+    /// The lists, stage by stage, of listeners for mail from others.
     pub restrictions: Restrictions,
+    /// Those of submission listeners.
+    pub submission_restrictions: Restrictions,
+    /// Who may log in.
+    pub authenticator: Option<Authenticator>,
+    /// Does `Received` name who has logged in?
+    pub authenticated_header: bool,
     /// For `reject_dnsbl`.
     pub dnsbl: Dnsbl,
     /// For `greylist`.
     pub greylist: Greylist,
     /// Where facts are found.
     pub lookups: Lookups,
-    /// Limits of a client network in time.
+    /// Limits in time.
     pub rates: ClientRates,
     /// Are names looked up for the log and the header?
     pub resolve_clients: bool,
@@ -46,9 +57,44 @@ pub struct Rules {
     per_client: u32,
     trusted: Networks,
     tables: Tables,
+    sender_logins: Option<Watched<SenderLogins>>,
+    /// In the order of the listeners.
+    entrances: Vec<Entrance>,
 }
 
-/// How often a client network may do what.
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Entrance {
+    /// For mail programs that log in, or for other servers?
+    pub kind: ListenKind,
+    /// Can clients log in although it is for servers?
+    pub auth: bool,
+    /// Also in plain text?
+    pub auth_without_tls: bool,
+    /// Is it kept to ourselves from where those who have logged in send?
+    pub hide_client: bool,
+}
+
+impl Entrance {
+    /// Is it for those who log in, and nobody else?
+    pub fn is_submission(self) -> bool {
+        self.kind == ListenKind::Submission
+    }
+
+    /// Can clients log in?
+    pub fn offers_auth(self) -> bool {
+        self.auth || self.is_submission()
+    }
+}
+
+impl From<&Listen> for Entrance {
+    fn from(listen: &Listen) -> Self {
+        let Listen { kind, auth, auth_without_tls, hide_client, .. } = *listen;
+        Self { kind, auth, auth_without_tls, hide_client }
+    }
+}
+
+/// How often a client network, or a user who has logged in, may do what.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientRates {
     /// Connect.
@@ -57,6 +103,14 @@ pub struct ClientRates {
     pub messages: Rate,
     /// Name a recipient.
     pub recipients: Rate,
+    /// Fail to log in.
+    pub client_failures: Rate,
+    /// Begin a message, as a user.
+    pub user_messages: Rate,
+    /// Name a recipient, as a user.
+    pub user_recipients: Rate,
+    /// Fail to log in, by the name of a user.
+    pub user_failures: Rate,
 }
 
 impl Rules {
@@ -87,17 +141,25 @@ impl Rules {
             }),
             greeting_delay: *greeting_delay,
             max_connections: smtpd.max_connections,
+            max_submission_connections: smtpd.max_submission_connections,
             restrictions: smtpd.restrictions.clone(),
+            submission_restrictions: smtpd.submission_restrictions.clone(),
+            authenticator: None,
+            authenticated_header: smtpd.authenticated_header,
             dnsbl: smtpd.dnsbl.clone(),
             greylist: smtpd.greylist.clone(),
             lookups: Lookups {
                 dns: Dns::new(&smtpd.nameservers),
-                tables: AccessTables::load(smtpd.restrictions.tables())?,
+                tables: AccessTables::load(smtpd.access_tables())?,
             },
             rates: ClientRates {
                 connections: smtpd.client_connection_rate,
                 messages: smtpd.client_message_rate,
                 recipients: smtpd.client_recipient_rate,
+                client_failures: smtpd.client_auth_failure_rate,
+                user_messages: smtpd.user_message_rate,
+                user_recipients: smtpd.user_recipient_rate,
+                user_failures: smtpd.user_auth_failure_rate,
             },
             resolve_clients: smtpd.resolve_clients,
             proxies: smtpd.proxy_networks.clone(),
@@ -109,7 +171,38 @@ impl Rules {
             per_client: smtpd.max_connections_per_client,
             trusted: config.trusted_networks.clone(),
             tables: Tables::load(config)?,
+            sender_logins: smtpd
+                .sender_logins
+                .as_deref()
+                .map(|path| Watched::table(path, SenderLogins::parse))
+                .transpose()?,
+            entrances: smtpd.listen.iter().map(Entrance::from).collect(),
         })
+    }
+
+    /// The same, with those who may log in.
+    #[must_use]
+    pub fn with_authenticator(self, authenticator: Option<Authenticator>) -> Self {
+        Self { authenticator, ..self }
+    }
+
+    /// What the listener with this number is for.
+    pub fn entrance(&self, number: usize) -> Entrance {
+        self.entrances.get(number).copied().unwrap_or_default()
+    }
+
+    /// Is there a submission listener?
+    pub fn has_submission(&self) -> bool {
+        self.entrances.iter().any(|entrance| entrance.is_submission())
+    }
+
+    /// Who may write as this sender?
+    pub fn owners(&self, address: &Address) -> Owners {
+        let (local, delimiter) = (self.is_local(address.domain()), self.delimiter());
+        match &self.sender_logins {
+            Some(table) => table.get().owners(address, local, delimiter),
+            None => SenderLogins::default().owners(address, local, delimiter),
+        }
     }
 
     /// Is the client in `trusted_networks`?

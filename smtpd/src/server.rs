@@ -10,10 +10,11 @@ use crate::connections::{Busy, Connections, Place};
 use crate::driver::Connection;
 use crate::greylist::Greylist;
 use crate::judge;
+use crate::login::Acquaintances;
 use crate::message::Store;
 use crate::proxy;
 use crate::rates::{Kind, Rates};
-use crate::rules::Rules;
+use crate::rules::{Entrance, Rules};
 use crate::session::{Client, reply};
 use crate::tls::Door;
 use common::config::{Listen, Network};
@@ -57,8 +58,12 @@ pub struct Shared {
     pub greylist: Greylist,
     /// How often clients do what.
     pub rates: Rates,
-    /// Who is connected.
+    /// Who is connected for mail from others.
     pub connections: Arc<Connections>,
+    /// Who is connected to submit mail: strangers on the other listeners never take these places.
+    pub submissions: Arc<Connections>,
+    /// From where users have logged in.
+    pub acquaintances: Acquaintances,
     ceiling: u32,
     doors: Vec<Door>,
     rules: RwLock<Arc<Rules>>,
@@ -74,26 +79,46 @@ impl Shared {
             greylist: Greylist::default(),
             rates: Rates::default(),
             connections: Arc::default(),
+            submissions: Arc::default(),
+            acquaintances: Acquaintances::default(),
             ceiling,
             doors: Vec::new(),
             rules: RwLock::new(Arc::new(rules)),
         }
     }
 
-    /// Connections that there can be.
-    fn most(&self, rules: &Rules) -> u32 {
-        rules.max_connections.min(self.ceiling)
+    /// Connections that there can be on listeners of this kind.
+    fn most(&self, entrance: Entrance, rules: &Rules) -> u32 {
+        let (all, own) = (rules.max_connections, rules.max_submission_connections);
+        let wanted = if entrance.is_submission() { own } else { all };
+        let sum = u64::from(all) + u64::from(if rules.has_submission() { own } else { 0 });
+        if sum <= u64::from(self.ceiling) {
+            return wanted;
+        }
+        // What there is is shared as the wishes are.
+        let share = u64::from(self.ceiling) * u64::from(wanted) / sum.max(1);
+        u32::try_from(share).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Who is connected to listeners of this kind.
+    pub fn pool(&self, entrance: Entrance) -> &Arc<Connections> {
+        if entrance.is_submission() { &self.submissions } else { &self.connections }
     }
 
     /// Is there room for this client, too? Counts it.
-    fn admits(&self, place: &mut Place, client: IpAddr, rules: &Rules) -> Result<(), Busy> {
+    fn admits(
+        &self,
+        place: &mut Place,
+        client: IpAddr,
+        (entrance, rules): (Entrance, &Rules),
+    ) -> Result<(), Busy> {
         place.belongs_to(client, rules.limit_of(client))?;
         if rules.trusts(client) {
             return Ok(());
         }
         // The last tenth is for those who may send to anywhere: strangers never shut them out.
-        let most = self.most(rules);
-        if self.connections.total() > most - most / 10 {
+        let most = self.most(entrance, rules);
+        if self.pool(entrance).total() > most - most / 10 {
             return Err(Busy::Total);
         }
         let (network, rate) = (Network::of_client(client), rules.rates.connections);
@@ -127,7 +152,7 @@ pub async fn serve(listeners: Vec<(TcpListener, Listen)>, shared: Arc<Shared>, s
     let mut acceptors = JoinSet::new();
     for (number, (listener, how)) in listeners.into_iter().enumerate() {
         let door = shared.doors.get(number).cloned().unwrap_or_default();
-        acceptors.spawn(accept(listener, (how, door), shared.clone(), stop.subscribe()));
+        acceptors.spawn(accept(listener, (number, how, door), shared.clone(), stop.subscribe()));
     }
     let mut stopping = stop.subscribe();
     stopped(&mut stopping).await;
@@ -136,7 +161,8 @@ pub async fn serve(listeners: Vec<(TcpListener, Listen)>, shared: Arc<Shared>, s
     if timeout(FINISH, &mut finished).await.is_err() {
         stop.send_replace(Stop::AtOnce);
         if timeout(GOODBYE, &mut finished).await.is_err() {
-            common::warn!("{} sessions do not end in time", shared.connections.total());
+            let sessions = shared.connections.total().saturating_add(shared.submissions.total());
+            common::warn!("{sessions} sessions do not end in time");
         }
     }
 }
@@ -144,7 +170,7 @@ pub async fn serve(listeners: Vec<(TcpListener, Listen)>, shared: Arc<Shared>, s
 /// Takes connections until told to stop; returns when the last of them is over.
 async fn accept(
     listener: TcpListener,
-    (how, door): (Listen, Door),
+    (number, how, door): (usize, Listen, Door),
     shared: Arc<Shared>,
     stop: watch::Receiver<Stop>,
 ) {
@@ -154,7 +180,10 @@ async fn accept(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if let Some(arrival) = admit((stream, &door), peer, how.proxy_protocol, &shared, &stop) {
+                    let rules = shared.rules();
+                    let entrance = rules.entrance(number);
+                    let place = (entrance, how.proxy_protocol);
+                    if let Some(arrival) = admit((stream, &door), peer, place, rules, &shared, &stop) {
                         sessions.spawn(arrival.serve());
                     }
                 }
@@ -203,6 +232,7 @@ struct Arrival {
     local: IpAddr,
     /// A proxy is to say who the client is.
     proxied: bool,
+    entrance: Entrance,
     place: Place,
     rules: Arc<Rules>,
     shared: Arc<Shared>,
@@ -225,13 +255,14 @@ impl Arrival {
                     return;
                 }
             }
-            if let Err(busy) = self.shared.admits(&mut self.place, client, &self.rules) {
+            if let Err(busy) = self.shared.admits(&mut self.place, client, (self.entrance, &self.rules)) {
                 return turn_away(self.stream, client, busy, &self.rules);
             }
         }
         let client = judge::named(client, &self.rules).await;
-        let Self { stream, door, place, rules, shared, stop, .. } = self;
-        let mut connection = Connection::new((stream, door), client, local, rules, shared, stop);
+        let Self { stream, door, entrance, place, rules, shared, stop, .. } = self;
+        let door = (stream, door, entrance);
+        let mut connection = Connection::new(door, client, local, rules, shared, stop);
         if !trusted {
             connection.distrust();
         }
@@ -243,19 +274,20 @@ impl Arrival {
 fn admit(
     (stream, door): (TcpStream, &Door),
     peer: SocketAddr,
-    proxied: bool,
+    (entrance, proxied): (Entrance, bool),
+    rules: Arc<Rules>,
     shared: &Arc<Shared>,
     stop: &watch::Receiver<Stop>,
 ) -> Option<Arrival> {
     let peer = peer.ip().to_canonical();
-    let rules = shared.rules();
     if proxied && !rules.proxies.contains(peer) {
         common::warn!("connection from {peer}, which is not in proxy_networks");
         return None;
     }
-    let admitted = shared.connections.enter(shared.most(&rules)).and_then(|mut place| {
+    let most = shared.most(entrance, &rules);
+    let admitted = shared.pool(entrance).enter(most).and_then(|mut place| {
         if !proxied {
-            shared.admits(&mut place, peer, &rules)?;
+            shared.admits(&mut place, peer, (entrance, &rules))?;
         }
         Ok(place)
     });
@@ -265,7 +297,7 @@ fn admit(
             let _ = stream.set_nodelay(true);
             let local = stream.local_addr().map_or(peer, |address| address.ip().to_canonical());
             let (door, shared, stop) = (door.clone(), shared.clone(), stop.clone());
-            Some(Arrival { stream, door, peer, local, proxied, place, rules, shared, stop })
+            Some(Arrival { stream, door, peer, local, proxied, entrance, place, rules, shared, stop })
         }
         Err(busy) => {
             turn_away(stream, peer, busy, &rules);

@@ -34,6 +34,17 @@ impl Wire {
         if let Self::Plain(stream) = self { Some(stream) } else { None }
     }
 
+    /// What binds an exchange to this connection (tls-exporter, RFC 9266): TLS 1.3 only, where it is sound without further ado.
+    pub fn channel_binding(&self) -> Option<Vec<u8>> {
+        let Self::Tls { stream, .. } = self else { return None };
+        let connection = stream.get_ref().1;
+        if connection.protocol_version() != Some(rustls::ProtocolVersion::TLSv1_3) {
+            return None;
+        }
+        let exported = connection.export_keying_material(vec![0; 32], b"EXPORTER-Channel-Binding", Some(b""));
+        exported.ok()
+    }
+
     /// Waits until there is something to read, or may be.
     pub async fn readable(&self) -> io::Result<()> {
         match self {

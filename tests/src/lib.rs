@@ -23,6 +23,7 @@ pub mod process;
 pub mod random;
 pub mod setup;
 pub mod strace;
+pub mod submitters;
 pub mod tools;
 
 use std::sync::LazyLock;

@@ -27,6 +27,8 @@ pub struct Setup {
     sections: BTreeMap<String, BTreeMap<String, String>>,
     /// Address, and `tls` where it is not the default.
     listeners: Vec<(String, Option<String>)>,
+    /// Lines of listeners behind those, each on a free port of 127.0.0.1.
+    entrances: Vec<String>,
     proxied: bool,
     more: String,
 }
@@ -52,6 +54,7 @@ impl Setup {
             folder,
             sections: BTreeMap::new(),
             listeners: vec![("127.0.0.1:0".to_owned(), None)],
+            entrances: Vec::new(),
             proxied: false,
             more: String::new(),
         };
@@ -120,6 +123,23 @@ impl Setup {
         self
     }
 
+    /// One listener more, on a free port of 127.0.0.1, with these lines: `kind = "submission"`.
+    pub fn entrance(mut self, lines: &str) -> Self {
+        self.entrances.push(lines.to_owned());
+        self
+    }
+
+    /// Lets these log in, with these passwords, by a users file with hashes of this scheme.
+    pub fn logins(self, scheme: &str, users: &[(&str, &str)]) -> Self {
+        let file = self.path().join("logins").display().to_string();
+        for (user, password) in users {
+            let mut command = std::process::Command::new(crate::tools::binary("ironpost"));
+            command.args(["user", "add", user, "--scheme", scheme, "--file", &file]);
+            crate::process::run(&mut command, format!("{password}\n").as_bytes()).ok();
+        }
+        self.text("smtpd.auth", "users", "logins")
+    }
+
     /// A proxy says who the client is, on all listeners.
     pub fn proxied(mut self) -> Self {
         self.proxied = true;
@@ -164,6 +184,9 @@ impl Setup {
                 let _ = writeln!(text, "tls = \"{tls}\"");
             }
         }
+        for lines in &self.entrances {
+            let _ = writeln!(text, "[[smtpd.listen]]\naddress = \"127.0.0.1:0\"\n{lines}");
+        }
         for (section, keys) in self.sections.iter().filter(|(name, _)| !name.is_empty()) {
             let _ = writeln!(text, "[{section}]");
             for (key, value) in keys {
@@ -183,7 +206,8 @@ impl Setup {
     /// Writes the configuration and starts Ironpost with it, ready for mail.
     pub fn start(self) -> Ironpost {
         let config = self.write();
-        let mut ironpost = Ironpost::new(self.folder, config, self.listeners.len());
+        let listeners = self.listeners.len() + self.entrances.len();
+        let mut ironpost = Ironpost::new(self.folder, config, listeners);
         ironpost.start();
         ironpost
     }
@@ -191,6 +215,6 @@ impl Setup {
     /// Writes the configuration, for tests of what works while the daemons are down.
     pub fn stopped(self) -> Ironpost {
         let config = self.write();
-        Ironpost::new(self.folder, config, self.listeners.len())
+        Ironpost::new(self.folder, config, self.listeners.len() + self.entrances.len())
     }
 }

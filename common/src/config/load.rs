@@ -1,6 +1,6 @@
 //! From a file to a complete [`Config`].
 
-use super::{Config, ConfigError, LogTo, Smtpd, Users};
+use super::{Config, ConfigError, ListenKind, ListenTls, LogTo, Restrictions, Smtpd, Users};
 use crate::address::Domain;
 use std::fs;
 use std::ops::Range;
@@ -40,6 +40,10 @@ impl Config {
         let table = table.get_ref();
         let bad = config.bad_credential();
         config.complete(table, folder);
+        if let Some((number, message)) = config.listener_problem() {
+            let span = span_of_listener(table, number);
+            return Err(ConfigError::at(path, text, span, &message));
+        }
         match bad.or_else(|| config.problem()) {
             None => Ok(config),
             Some((keys, message)) => Err(ConfigError::at(path, text, span_of(table, keys), &message)),
@@ -87,6 +91,8 @@ impl Config {
             path.iter_mut().for_each(absolute);
         }
         self.smtpd.restrictions.tables_mut().for_each(absolute);
+        self.smtpd.submission_restrictions.tables_mut().for_each(absolute);
+        self.smtpd.sender_logins.iter_mut().for_each(absolute);
         if self.smtpd.nameservers.is_empty() {
             self.smtpd.nameservers.clone_from(&self.deliverd.nameservers);
         }
@@ -125,6 +131,7 @@ impl Config {
         zero(&["smtpd", "recipient_limit"], self.smtpd.recipient_limit == 0)
             .or(zero(&["smtpd", "max_connections"], self.smtpd.max_connections == 0))
             .or(zero(&["smtpd", "max_connections_per_client"], self.smtpd.max_connections_per_client == 0))
+            .or(zero(&["smtpd", "max_submission_connections"], self.smtpd.max_submission_connections == 0))
             .or(zero(&["smtpd", "idle_timeout"], self.smtpd.idle_timeout.is_zero()))
             .or(zero(&["smtpd", "greylist", "entries"], self.smtpd.greylist.entries == 0))
             .or(zero(&["queued", "first_retry"], self.queued.first_retry.is_zero()))
@@ -134,9 +141,33 @@ impl Config {
             .or_else(|| self.other_problem())
     }
 
+    /// A listener that nobody could use: its number, and why.
+    fn listener_problem(&self) -> Option<(usize, String)> {
+        let nobody = self.smtpd.auth.users.is_none();
+        self.smtpd.listen.iter().enumerate().find_map(|(number, listen)| {
+            let login = listen.auth || listen.kind == ListenKind::Submission;
+            let what = if listen.auth { "auth = true" } else { "kind = \"submission\"" };
+            let message = match listen {
+                _ if login && nobody => format!("{what}, and nobody can log in: set users in [smtpd.auth]"),
+                _ if login && listen.tls == ListenTls::None && !listen.auth_without_tls => format!(
+                    "{what} with tls = \"none\": nobody could log in; choose another tls, or auth_without_tls = true in \
+                     a network where nobody listens"
+                ),
+                _ if listen.auth_without_tls && !login => {
+                    "auth_without_tls where nobody can log in: kind = \"submission\" or auth = true is missing".into()
+                }
+                _ if listen.hide_client && !login => {
+                    "hide_client hides who has logged in only: kind = \"submission\" or auth = true is missing".into()
+                }
+                _ => return None,
+            };
+            Some((number, message))
+        })
+    }
+
     fn smtpd_problem(&self) -> Option<(&'static [&'static str], String)> {
         use super::restrictions::{Check, Plain};
-        let Smtpd { restrictions, dnsbl, greylist, .. } = &self.smtpd;
+        let Smtpd { dnsbl, greylist, .. } = &self.smtpd;
         if (1..64 << 10).contains(&self.smtpd.line_length_limit.0) {
             let text = "line_length_limit must be \"64K\" at least, or \"0\" for no limit";
             return Some((&["smtpd", "line_length_limit"], text.into()));
@@ -147,7 +178,8 @@ impl Config {
         if dnsbl.threshold < 1 {
             return Some((&["smtpd", "dnsbl", "threshold"], "threshold must be 1 at least".into()));
         }
-        let wanted = restrictions.uses(|check| *check == Check::Plain(Plain::Dnsbl));
+        let weighs = |lists: &Restrictions| lists.uses(|check| *check == Check::Plain(Plain::Dnsbl));
+        let wanted = self.smtpd.all_restrictions().into_iter().any(weighs);
         if wanted && dnsbl.sites.is_empty() {
             let text = "reject_dnsbl is in use, and there are no sites in [smtpd.dnsbl]";
             return Some((&["smtpd", "restrictions"], text.into()));
@@ -259,6 +291,16 @@ fn check_template(template: &str) -> Result<(), String> {
         return Err("mailbox: neither \"..\" nor a lone \"}\" may stand in it".into());
     }
     Ok(())
+}
+
+/// Where a listener stands.
+fn span_of_listener(table: &DeTable<'_>, number: usize) -> Option<Range<usize>> {
+    let DeValue::Table(smtpd) = table.get("smtpd")?.get_ref() else { return None };
+    let listen = smtpd.get("listen")?;
+    match listen.get_ref() {
+        DeValue::Array(listeners) => Some(listeners.get(number)?.span()),
+        _ => Some(listen.span()),
+    }
 }
 
 /// Where the value of a key stands; that of its section where the key is absent.

@@ -107,8 +107,25 @@ pub struct Smtpd {
     pub client_message_rate: Rate,
     /// The same for recipients.
     pub client_recipient_rate: Rate,
-    /// Who may send what to whom, stage by stage.
+    /// The same for failed logins: beyond it the network is turned away.
+    pub client_auth_failure_rate: Rate,
+    /// Most failed logins in a time by the name of one user; beyond it nobody is asked about that user, but from where it has logged in before.
+    pub user_auth_failure_rate: Rate,
+    /// Most messages in a time from one user who has logged in; client_message_rate is not for these.
+    pub user_message_rate: Rate,
+    /// The same for recipients.
+    pub user_recipient_rate: Rate,
+    /// Most sessions at once on submission listeners, beside max_connections.
+    pub max_submission_connections: u32,
+    /// Table: sender's address or @domain, then the logins that may write as it. A login may always write as its own addresses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender_logins: Option<PathBuf>,
+    /// Name in Received who has logged in.
+    pub authenticated_header: bool,
+    /// Who may send what to whom, stage by stage, on listeners of kind "mx".
     pub restrictions: Restrictions,
+    /// The same on listeners of kind "submission".
+    pub submission_restrictions: Restrictions,
     /// The lists behind "reject_dnsbl".
     pub dnsbl: Dnsbl,
     /// What "greylist" goes by.
@@ -182,6 +199,15 @@ pub struct Listen {
     /// A proxy that speaks the PROXY protocol (version 1 or 2) is in front of it; see proxy_networks.
     #[serde(default)]
     pub proxy_protocol: bool,
+    /// Clients may log in on this listener of kind "mx", too; see [smtpd.auth].
+    #[serde(default)]
+    pub auth: bool,
+    /// Clients may log in without encryption: for networks in which nobody listens.
+    #[serde(default)]
+    pub auth_without_tls: bool,
+    /// Received does not tell from where a client that has logged in has sent.
+    #[serde(default)]
+    pub hide_client: bool,
 }
 
 /// `kind`
@@ -191,6 +217,8 @@ pub enum ListenKind {
     /// Takes mail from anyone for our domains, and from trusted networks for any.
     #[default]
     Mx,
+    /// Takes mail from those who log in, for any domain.
+    Submission,
 }
 
 /// `tls` of a listener
@@ -379,6 +407,9 @@ impl Default for Smtpd {
                 kind: ListenKind::Mx,
                 tls: ListenTls::default(),
                 proxy_protocol: false,
+                auth: false,
+                auth_without_tls: false,
+                hide_client: false,
             }],
             tls: SmtpdTls::default(),
             auth: SmtpdAuth::default(),
@@ -402,10 +433,32 @@ impl Default for Smtpd {
             client_connection_rate: Rate::NONE,
             client_message_rate: Rate::NONE,
             client_recipient_rate: Rate::NONE,
+            client_auth_failure_rate: Rate::new(10, 600),
+            user_auth_failure_rate: Rate::new(50, 3600),
+            user_message_rate: Rate::NONE,
+            user_recipient_rate: Rate::NONE,
+            max_submission_connections: 1000,
+            sender_logins: None,
+            authenticated_header: false,
             restrictions: Restrictions::default(),
+            submission_restrictions: Restrictions::default(),
             dnsbl: Dnsbl::default(),
             greylist: Greylist::default(),
         }
+    }
+}
+
+impl Smtpd {
+    /// All lists of restrictions.
+    pub fn all_restrictions(&self) -> [&Restrictions; 2] {
+        [&self.restrictions, &self.submission_restrictions]
+    }
+
+    /// The files of access tables, each once.
+    pub fn access_tables(&self) -> impl Iterator<Item = &PathBuf> {
+        let paths: std::collections::BTreeSet<_> =
+            self.all_restrictions().into_iter().flat_map(Restrictions::tables).collect();
+        paths.into_iter()
     }
 }
 

@@ -37,7 +37,7 @@ notification_templates = "texts"
 concurrency = 5
 rate = "10/s"
 [queued.destinations."Slow.example"]
-rate = "500/h"
+rate = "500/2h"
 concurrency = 1
 [queued.destinations."[mx.example]:2525"]
 recipients = 1
@@ -70,7 +70,7 @@ format = "json"
         limits,
         [
             "local 5 50 10/s 100ms",
-            "slow.example 1 50 500/h 7.2s",
+            "slow.example 1 50 500/2h 14.4s",
             "local 5 50 10/s 100ms",
             "[mx.example]:2525 5 1 none 0ns"
         ]
@@ -93,7 +93,21 @@ fn bad_keys_and_values_are_shown_at_their_place() {
         ("hostname = \"a b\"", "1:12:", "malformed domain"),
         ("[[smtpd.listen]]\naddress = \"x\"", "2:11:", "socket address"),
         ("[[smtpd.listen]]\naddress = \"[::]:25\"\ntls = \"always\"", "3:7:", "unknown variant"),
-        ("[[smtpd.listen]]\naddress = \"[::]:25\"\nkind = \"submission\"", "3:8:", "unknown variant"),
+        ("[[smtpd.listen]]\naddress = \"[::]:25\"\nkind = \"submision\"", "3:8:", "unknown variant"),
+        (
+            "[[smtpd.listen]]\naddress = \"[::]:25\"\n[[smtpd.listen]]\naddress = \"[::]:587\"\nkind = \"submission\"",
+            "3:1:",
+            "set users in [smtpd.auth]",
+        ),
+        (
+            "[[smtpd.listen]]\naddress = \"[::]:25\"\nauth = true\ntls = \"none\"\n[smtpd.auth]\nusers = \"u\"",
+            "1:1:",
+            "nobody could log in",
+        ),
+        ("[[smtpd.listen]]\naddress = \"[::]:25\"\nhide_client = true", "1:1:", "kind = \"submission\""),
+        ("[[smtpd.listen]]\naddress = \"[::]:25\"\nauth_without_tls = true", "1:1:", "kind = \"submission\""),
+        ("[smtpd]\nclient_auth_failure_rate = \"5/0m\"", "2:28:", "is no rate"),
+        ("[smtpd]\nmax_submission_connections = 0", "2:30:", "must not be 0"),
         ("[local]\nmailbox = \"/var/mail/all\"", "2:11:", "share one mailbox"),
         ("[local]\nmailbox = \"/m/{usr}\"", "2:11:", "{usr} is not known"),
         ("[local]\nmailbox = \"/m/../{user}\"", "2:11:", "\"..\""),

@@ -13,7 +13,7 @@ pub struct ByteSize(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TimeSpan(pub Duration);
 
-/// How often something may happen: `N/s`, `N/m`, `N/h` or `N/d`; or `none`, which is no limit.
+/// How often something may happen: `N/s`, `N/m`, `N/h` or `N/d`, also `N/10m`; or `none`, which is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// How often; 0 for no limit.
@@ -25,6 +25,11 @@ pub struct Rate {
 impl Rate {
     /// No limit.
     pub const NONE: Self = Self { count: 0, per: 1 };
+
+    /// So often in so many seconds, at least one.
+    pub(super) const fn new(count: u32, per: u64) -> Self {
+        Self { count, per }
+    }
 
     /// How often in [`Rate::period`]; 0 for no limit.
     pub fn count(self) -> u32 {
@@ -42,12 +47,16 @@ impl Rate {
     }
 }
 
+/// Longest time that a rate is for, in seconds.
+const LONGEST: u64 = 31 * 86_400;
 const RATES: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match RATES.iter().find(|(_, seconds)| self.count > 0 && *seconds == self.per) {
-            Some((unit, _)) => write!(f, "{}/{unit}", self.count),
+        let unit = RATES.iter().rev().find(|(_, seconds)| self.per.is_multiple_of(*seconds));
+        match unit.filter(|_| self.count > 0) {
+            Some((unit, seconds)) if *seconds == self.per => write!(f, "{}/{unit}", self.count),
+            Some((unit, seconds)) => write!(f, "{}/{}{unit}", self.count, self.per / seconds),
             None => f.write_str("none"),
         }
     }
@@ -67,14 +76,18 @@ impl<'de> Deserialize<'de> for Rate {
         }
         let read = || {
             let (count, unit) = text.split_once('/')?;
-            let per = RATES.iter().find(|(name, _)| *name == unit)?.1;
+            let several = unit.bytes().take_while(u8::is_ascii_digit).count();
+            let (several, unit) = unit.split_at(several);
+            let several = if several.is_empty() { 1 } else { several.parse().ok()? };
+            let per: u64 = RATES.iter().find(|(name, _)| *name == unit)?.1.checked_mul(several)?;
             let digits = !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit());
             let count = if digits { count.parse().ok() } else { None };
-            Some(Self { count: count.filter(|count| (1..=1_000_000).contains(count))?, per })
+            let good = (1..=LONGEST).contains(&per);
+            Some(Self { count: count.filter(|count| good && (1..=1_000_000).contains(count))?, per })
         };
         read().ok_or_else(|| {
             D::Error::custom(format!(
-                "{text:?} is no rate: wanted a number and /s, /m, /h or /d, such as \"10/s\", or \"none\""
+                "{text:?} is no rate: wanted a number and /s, /m, /h or /d, such as \"10/s\" or \"10/5m\", or \"none\""
             ))
         })
     }

@@ -25,7 +25,7 @@ pub fn check(file: &Path, config: &Config, ids: &Identities) -> Vec<Finding> {
             findings.extend(error(daemon, daemon.read(table)));
         }
     }
-    for table in config.smtpd.restrictions.tables() {
+    for table in config.smtpd.access_tables().chain(&config.smtpd.sender_logins) {
         findings.extend(error(smtpd, smtpd.read(table)));
     }
     if let Some(texts) = &config.queued.notification_templates {

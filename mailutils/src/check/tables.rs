@@ -7,6 +7,7 @@ use common::config::{self, Config};
 use common::credentials;
 use common::oauth::TokenFile;
 use common::routing::{Expansion, Router, Transports};
+use common::sender_logins::SenderLogins;
 use common::table::{MAX_FILE, TableError};
 use common::templates::Templates;
 use common::time::Timestamp;
@@ -36,7 +37,10 @@ pub fn check(config: &Config) -> Vec<Finding> {
         let wrong = Roots::from_file(path).err();
         findings.extend(wrong.map(|what| Finding::Error(format!("{}: {what}", path.display()))));
     }
-    for path in config.smtpd.restrictions.tables() {
+    if let Some(path) = &config.smtpd.sender_logins {
+        findings.extend(lines(path, |path, text| SenderLogins::parse(path, text).map(drop)));
+    }
+    for path in config.smtpd.access_tables() {
         findings.extend(read(path, |text| AccessTable::parse(path, text).map(drop)));
     }
     if let Some(path) = config.smtpd.auth.users_file() {

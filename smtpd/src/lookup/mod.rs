@@ -28,6 +28,7 @@ impl Lookups {
             Need::Listed(name) => Finding::Listed(self.dns.listed(name).await),
             Need::Reason(name) => Finding::Reason(self.dns.reason(name).await),
             Need::Standing(address) => Finding::Standing(rules.standing(address).await),
+            Need::Owners(sender) => Finding::Owners(rules.owners(sender)),
             Need::Table(path, key) => {
                 let table = self.tables.get(path);
                 let delimiter = rules.delimiter();

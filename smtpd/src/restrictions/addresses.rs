@@ -62,9 +62,9 @@ fn standing<'a>(facts: &Facts, found: &'a Found) -> Result<Option<&'a Standing>,
     }
 }
 
-/// The recipient is elsewhere, and the client not trusted.
+/// The recipient is elsewhere, and the client neither trusted nor logged in.
 pub fn elsewhere(facts: &Facts, found: &Found) -> Checked {
-    decide(facts, found, |address, standing| policy::relay(facts.trusted, address, standing))
+    decide(facts, found, |address, standing| policy::relay(facts.may_relay(), address, standing))
 }
 
 /// The recipient's domain is ours, and the recipient does not exist.
@@ -81,6 +81,20 @@ fn decide(
         return Ok(Verdict::Dunno);
     };
     Ok(rule(address, standing).map_or_else(Verdict::Refuse, |()| Verdict::Dunno))
+}
+
+/// The sender is somebody's, and the client is not that somebody: `logged_in`, `stranger`: which clients it is about. The null sender is
+/// nobody's, and everybody's.
+pub fn not_own(facts: &Facts, found: &Found, (logged_in, stranger): (bool, bool)) -> Checked {
+    let wanted = if facts.login.is_some() { logged_in } else { stranger };
+    let Some(sender) = address(facts, Subject::Sender).filter(|_| wanted) else { return Ok(Verdict::Dunno) };
+    let need = Need::Owners(sender.clone());
+    let Some(Finding::Owners(owners)) = found.get(&need) else { return Err(vec![need]) };
+    if facts.login.is_none() && !owners.are_known() {
+        return Ok(Verdict::Dunno);
+    }
+    let own = policy::own_sender(facts.login.as_deref(), sender, owners);
+    Ok(own.map_or_else(Verdict::Refuse, |()| Verdict::Dunno))
 }
 
 /// A notification has one recipient.

@@ -2,10 +2,12 @@
 
 use crate::policy::Standing;
 use crate::session::Client;
+use crate::session::auth::Login;
 use common::access::Action;
 use common::address::{Address, Domain, ReversePath};
 use common::config::Network;
 use common::config::restrictions::Subject;
+use common::sender_logins::Owners;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -19,6 +21,8 @@ pub struct Facts {
     pub client: Client,
     /// In `trusted_networks`?
     pub trusted: bool,
+    /// Who has logged in.
+    pub login: Option<Arc<Login>>,
     /// The name in HELO or EHLO.
     pub hello: Option<Arc<str>>,
     /// From MAIL.
@@ -39,6 +43,7 @@ impl Facts {
         Self {
             client,
             trusted,
+            login: None,
             hello: None,
             sender: None,
             sender_is_ours: false,
@@ -46,6 +51,11 @@ impl Facts {
             recipient_is_ours: false,
             recipients: 0,
         }
+    }
+
+    /// May it send to anywhere?
+    pub fn may_relay(&self) -> bool {
+        self.trusted || self.login.is_some()
     }
 
     /// The client's name, when it is more than an address without one.
@@ -93,6 +103,8 @@ pub enum Need {
     Table(PathBuf, Key),
     /// Is there such a recipient?
     Standing(Address),
+    /// Who may write as this sender?
+    Owners(Address),
     /// Is it known to come from there?
     Greylist {
         /// An IPv4 /24 or an IPv6 /64: large senders retry from another address.
@@ -132,6 +144,8 @@ pub enum Finding {
     Table(Option<Action>),
     /// For [`Need::Standing`].
     Standing(Standing),
+    /// For [`Need::Owners`].
+    Owners(Owners),
     /// For [`Need::Greylist`]: so long must it wait; `None`: it may come.
     Greylist(Option<Duration>),
 }
@@ -194,7 +208,9 @@ impl Found {
         if self.0.len() > KEPT {
             self.0 = HashMap::new();
         }
-        self.0.retain(|need, _| !matches!(need, Need::Greylist { .. } | Need::Standing(_) | Need::Table(..)));
+        self.0.retain(|need, _| {
+            !matches!(need, Need::Greylist { .. } | Need::Standing(_) | Need::Owners(_) | Need::Table(..))
+        });
         if self.0.is_empty() {
             self.0 = HashMap::new();
         }

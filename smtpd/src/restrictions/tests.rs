@@ -3,9 +3,12 @@
 use super::*;
 use crate::policy::Standing;
 use crate::session::Client;
+use crate::session::auth::Login;
 use common::access::AccessTable;
 use common::address::{Domain, ReversePath};
+use common::sender_logins::SenderLogins;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 fn facts(ip: &str) -> Facts {
     let mut facts = Facts::new(Client::new(ip.parse().unwrap()), false);
@@ -60,6 +63,12 @@ fn answer(need: &Need) -> Finding {
             "joe@far.example" => Standing::Elsewhere,
             _ => Standing::Known,
         }),
+        Need::Owners(address) => {
+            let text = "a@from.example boss\n";
+            let table = SenderLogins::parse(std::path::Path::new("t"), text).unwrap();
+            let local = name(address.domain()) == "to.example";
+            Finding::Owners(table.owners(address, local, Some('+')))
+        }
         Need::Greylist { .. } => Finding::Greylist(Some(std::time::Duration::from_millis(1500))),
     }
 }
@@ -225,6 +234,44 @@ fn hello_names() {
                 "{rule} {name}: {said}"
             );
         }
+    }
+}
+
+#[test]
+fn logins_and_their_senders() {
+    let own = |login: &str| format!("553 5.7.1 <{login}>: Sender address rejected: ");
+    let [both, inside, outside] = [
+        "reject_sender_login_mismatch",
+        "reject_authenticated_sender_login_mismatch",
+        "reject_unauthenticated_sender_login_mismatch",
+    ];
+    for (login, sender, refusing, why) in [
+        (None, "a@from.example", &[both, outside][..], "not logged in"),
+        (None, "joe@to.example", &[both, outside], "not logged in"),
+        (None, "x@far.example", &[], ""),
+        (None, "", &[], ""),
+        (Some("joe"), "joe@to.example", &[], ""),
+        (Some("joe"), "joe+x@to.example", &[], ""),
+        (Some("boss"), "a@from.example", &[], ""),
+        (Some("joe"), "a@from.example", &[both, inside], "not owned by user joe"),
+        (Some("joe"), "x@far.example", &[both, inside], "not owned by user joe"),
+        (Some("joe"), "", &[], ""),
+    ] {
+        let mut facts = facts("192.0.2.1");
+        facts.sender = Some(match sender {
+            "" => ReversePath::Null,
+            sender => ReversePath::Address(sender.parse().unwrap()),
+        });
+        facts.login = login.map(|name| Arc::new(Login { name: name.into(), method: "PLAIN".into() }));
+        for rule in [both, inside, outside] {
+            let expected = if refusing.contains(&rule) { own(sender) + why } else { String::new() };
+            assert_eq!(run(&[rule], &facts), expected, "{login:?} {sender} {rule}");
+        }
+        let permitted = run(&["permit_sasl_authenticated", "reject"], &facts);
+        assert_eq!(permitted.is_empty(), login.is_some());
+        facts.recipient = Some("joe@far.example".parse().unwrap());
+        let relayed = run(&["reject_unauth_destination"], &facts);
+        assert_eq!(relayed.is_empty(), login.is_some(), "{relayed}");
     }
 }
 

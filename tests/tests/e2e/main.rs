@@ -35,5 +35,7 @@ mod restrictions;
 mod retry;
 mod routes;
 mod rules;
+mod submission;
+mod submitters;
 mod tls_in;
 mod tls_out;

@@ -138,6 +138,7 @@ plain! {
     Reject "reject" None, "Refuses.";
     Defer "defer" None, "Refuses for now.";
     PermitMynetworks "permit_mynetworks" Some(Subject::Client), "Ends the list for clients in trusted_networks.";
+    PermitSasl "permit_sasl_authenticated" Some(Subject::Client), "Ends the list for clients that have logged in.";
     UnknownClient "reject_unknown_client_hostname" Some(Subject::Client), "The client's address has no name, or one that does not lead back to it.";
     UnknownReverse "reject_unknown_reverse_client_hostname" Some(Subject::Client), "The client's address has no name.";
     InvalidHelo "reject_invalid_helo_hostname" Some(Subject::Helo), "The HELO name is no name.";
@@ -145,9 +146,12 @@ plain! {
     UnknownHelo "reject_unknown_helo_hostname" Some(Subject::Helo), "The HELO name is not in the DNS.";
     NonFqdnSender "reject_non_fqdn_sender" Some(Subject::Sender), "The sender's domain has no dot.";
     UnknownSenderDomain "reject_unknown_sender_domain" Some(Subject::Sender), "The sender's domain takes no mail.";
+    SenderLogin "reject_sender_login_mismatch" Some(Subject::Sender), "The sender is somebody's, and whoever has logged in, or not, is not that somebody.";
+    AuthenticatedSenderLogin "reject_authenticated_sender_login_mismatch" Some(Subject::Sender), "The same for clients that have logged in only.";
+    UnauthenticatedSenderLogin "reject_unauthenticated_sender_login_mismatch" Some(Subject::Sender), "The same for clients that have not.";
     NonFqdnRecipient "reject_non_fqdn_recipient" Some(Subject::Recipient), "The recipient's domain has no dot.";
     UnknownRecipientDomain "reject_unknown_recipient_domain" Some(Subject::Recipient), "The recipient's domain takes no mail.";
-    UnauthDestination "reject_unauth_destination" Some(Subject::Recipient), "The recipient is elsewhere and the client not trusted: always applied first, may be repeated.";
+    UnauthDestination "reject_unauth_destination" Some(Subject::Recipient), "The recipient is elsewhere and the client neither trusted nor logged in: always applied first, may be repeated.";
     UnlistedRecipient "reject_unlisted_recipient" Some(Subject::Recipient), "There is no such user here: always applied last, may come earlier.";
     MultiRecipientBounce "reject_multi_recipient_bounce" None, "The null sender has more than one recipient.";
     Dnsbl "reject_dnsbl" Some(Subject::Client), "The weights of the lists that have the client reach the threshold.";
