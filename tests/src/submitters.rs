@@ -61,12 +61,13 @@ pub fn curl(account: Account<'_>, mechanism: Option<&str>, message: &[u8]) -> Ou
     run(&mut command, message)
 }
 
-/// swaks, with this mechanism; `message` with LF line ends.
+/// swaks, with this mechanism; `message` with LF line ends, of which it adds one itself.
 pub fn swaks(account: Account<'_>, mechanism: &str, message: &str) -> Output {
     let tls = if account.implicit { "--tls-on-connect" } else { "--tls" };
     let more = [tls, "--tls-ca-path", &account.ca(), "--tls-verify", "--auth", mechanism];
     let login = ["--auth-user", account.user, "--auth-password", account.password];
     let more: Vec<&str> = more.into_iter().chain(login).collect();
+    let message = message.strip_suffix('\n').unwrap_or(message);
     crate::clients::swaks(account.server, account.from, &[account.to], message, &more)
 }
 
@@ -120,14 +121,7 @@ pub fn s_nail(account: Account<'_>, mechanism: &str, subject: &str, body: &str) 
     let scheme = if implicit { "smtps" } else { "submission" };
     let mut command = Command::new("s-nail");
     command.env("HOME", account.folder).env("LC_ALL", "C.UTF-8").env_remove("MAILRC");
-    command.args([
-        "-n",
-        "-:/",
-        "-Sv15-compat",
-        "-Ssendwait",
-        "-Shostname=client.test",
-        "-Stls-verify=strict",
-    ]);
+    command.args(["-:/", "-Sv15-compat", "-Ssendwait", "-Shostname=client.test", "-Stls-verify=strict"]);
     command.arg(format!("-Smta={scheme}://{user}:{password}@{server}"));
     command.arg(format!("-Ssmtp-auth={mechanism}"));
     if !implicit {

@@ -159,8 +159,13 @@ fn fail2ban(filter: &str, lines: &[String], folder: &std::path::Path) -> usize {
     };
     std::fs::write(&log, lines.iter().filter_map(stamped).collect::<String>()).unwrap();
     let fail2ban = unpacked().join("fail2ban");
+    // Its folder of filters, with ours among them.
+    let config = folder.join("fail2ban");
+    run(Command::new("cp").arg("-r").arg(fail2ban.join("etc/fail2ban")).arg(&config), b"").ok();
+    let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/../etc/fail2ban/filter.d/ironpost.conf");
+    std::fs::copy(ours, config.join("filter.d/ironpost.conf")).unwrap();
     let mut command = python();
-    command.arg(fail2ban.join("usr/bin/fail2ban-regex")).args(["-c"]).arg(fail2ban.join("etc/fail2ban"));
+    command.arg(fail2ban.join("usr/bin/fail2ban-regex")).arg("-c").arg(config);
     command.env("PYTHONPATH", fail2ban.join("usr/lib/python3/dist-packages")).env("HOME", folder);
     let Output { out, err, .. } = run(command.arg(&log).arg(filter), b"");
     let text = String::from_utf8(out).unwrap();
@@ -204,9 +209,8 @@ fn who_guesses_passwords_is_slowed_down_and_turned_away() {
         });
         ironpost.log.wait_count(2, "being turned away", |line| line.ends_with("is turned away"));
         let lines = ironpost.log.all();
-        let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/../etc/fail2ban/filter.d/ironpost.conf");
         if name == "ironpost" {
-            assert_eq!(fail2ban(ours, &lines, ironpost.path()), 5, "our filter");
+            assert_eq!(fail2ban("ironpost", &lines, ironpost.path()), 5, "our filter");
         } else {
             assert_eq!(fail2ban("postfix[mode=auth]", &lines, ironpost.path()), 3, "fail2ban's own");
         }
