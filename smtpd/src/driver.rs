@@ -260,11 +260,11 @@ impl Connection {
             Question::Hello { name } => self.judge.hello(&name).await,
             Question::Login { mechanism, initial } => {
                 let visit = visit(&self.session, &self.judge, &self.rules, &self.shared);
-                self.desk.begin(visit, (mechanism, initial), &mut self.stop).await
+                self.desk.begin(visit, (mechanism, initial), &self.stop).await
             }
             Question::Response(response) => {
                 let visit = visit(&self.session, &self.judge, &self.rules, &self.shared);
-                self.desk.respond(visit, response, &mut self.stop).await
+                self.desk.respond(visit, response, &self.stop).await
             }
             Question::Sender { sender, size } => {
                 self.judge.sender(sender, size, self.shared.store.free()).await

@@ -86,7 +86,7 @@ impl Desk {
         &mut self,
         visit: Visit<'_>,
         (mechanism, initial): (String, Option<Secret>),
-        stop: &mut watch::Receiver<Stop>,
+        stop: &watch::Receiver<Stop>,
     ) -> Answer {
         self.running = None;
         let network = Network::of_client(visit.client.ip);
@@ -109,7 +109,7 @@ impl Desk {
         &mut self,
         visit: Visit<'_>,
         response: Secret,
-        stop: &mut watch::Receiver<Stop>,
+        stop: &watch::Receiver<Stop>,
     ) -> Answer {
         match self.running.take() {
             Some(running) => self.step(visit, running, Some(response), stop).await,
@@ -137,7 +137,7 @@ impl Desk {
         visit: Visit<'_>,
         mut running: Running,
         response: Option<Secret>,
-        stop: &mut watch::Receiver<Stop>,
+        stop: &watch::Receiver<Stop>,
     ) -> Answer {
         let Visit { client, rules, shared, .. } = visit;
         let response = response.as_ref().map(|secret| secret.0.as_slice());
@@ -157,7 +157,12 @@ impl Desk {
             pause(PAUSE.0, stop).await;
             return Answer::Refused(NO_LOGIN_NOW);
         }
-        match running.exchange.step(response).await {
+        let step = tokio::select! {
+            step = running.exchange.step(response) => step,
+            // Back ends have more time than there is at the end.
+            () = told(stop, Stop::AtOnce) => return Answer::Refused(NO_LOGIN_NOW),
+        };
+        match step {
             Step::Challenge(octets) => {
                 self.running = Some(running);
                 Answer::Challenge(octets)
@@ -214,13 +219,18 @@ fn pause_after(failures: u32) -> Duration {
 }
 
 /// Waits, but not while the server goes down.
-async fn pause(time: Duration, stop: &mut watch::Receiver<Stop>) {
-    // A copy, so that whoever waits for the stop itself still sees it.
-    let mut stop = stop.clone();
+async fn pause(time: Duration, stop: &watch::Receiver<Stop>) {
     tokio::select! {
         () = sleep(time) => {}
-        _ = stop.wait_for(|stop| *stop != Stop::No) => {}
+        () = told(stop, Stop::Finish) => {}
     }
+}
+
+/// Returns when the server goes down, at once or in any case.
+async fn told(stop: &watch::Receiver<Stop>, how: Stop) {
+    // A copy, so that whoever waits for the stop itself still sees it.
+    let mut stop = stop.clone();
+    let _ = stop.wait_for(|stop| *stop == how || *stop == Stop::AtOnce).await;
 }
 
 /// From where users have logged in: they are not shut out by what others try in their names.

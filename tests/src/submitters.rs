@@ -115,14 +115,29 @@ pub fn msmtp(account: Account<'_>, mechanism: &str, message: &str) -> Output {
     run(&mut command, message.as_bytes())
 }
 
+/// As in a URL.
+fn percent(text: &str) -> String {
+    let plain = |octet: u8| octet.is_ascii_alphanumeric();
+    text.bytes()
+        .map(|octet| if plain(octet) { char::from(octet).to_string() } else { format!("%{octet:02X}") })
+        .collect()
+}
+
 /// s-nail, by this mechanism (`plain`, `login`); `body` with LF line ends.
 pub fn s_nail(account: Account<'_>, mechanism: &str, subject: &str, body: &str) -> Output {
     let Account { server, implicit, user, password, from, to, .. } = account;
     let scheme = if implicit { "smtps" } else { "submission" };
     let mut command = Command::new("s-nail");
     command.env("HOME", account.folder).env("LC_ALL", "C.UTF-8").env_remove("MAILRC");
-    command.args(["-:/", "-Sv15-compat", "-Ssendwait", "-Shostname=client.test", "-Stls-verify=strict"]);
-    command.arg(format!("-Smta={scheme}://{user}:{password}@{server}"));
+    command.args([
+        "-:/",
+        "-Sv15-compat",
+        "-Snosave",
+        "-Ssendwait",
+        "-Shostname=client.test",
+        "-Stls-verify=strict",
+    ]);
+    command.arg(format!("-Smta={scheme}://{}:{}@{server}", percent(user), percent(password)));
     command.arg(format!("-Ssmtp-auth={mechanism}"));
     if !implicit {
         command.arg("-Ssmtp-use-starttls");
