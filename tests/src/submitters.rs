@@ -137,7 +137,9 @@ pub fn s_nail(account: Account<'_>, mechanism: &str, subject: &str, body: &str) 
         "-Shostname=client.test",
         "-Stls-verify=strict",
     ]);
-    command.arg(format!("-Smta={scheme}://{}:{}@{server}", percent(user), percent(password)));
+    // It does not look for addresses in certificates.
+    let (user, password, port) = (percent(user), percent(password), server.port());
+    command.arg(format!("-Smta={scheme}://{user}:{password}@localhost:{port}"));
     command.arg(format!("-Ssmtp-auth={mechanism}"));
     if !implicit {
         command.arg("-Ssmtp-use-starttls");

@@ -22,7 +22,7 @@ fn setup() -> Setup {
         .text("smtpd.tls", "private_key", "key.pem")
         .entrance("kind = \"submission\"")
         .entrance("kind = \"submission\"\ntls = \"implicit\"");
-    authority.issue(&["mail.example.test", "127.0.0.1"]).write(setup.path());
+    authority.issue(&["mail.example.test", "127.0.0.1", "localhost"]).write(setup.path());
     setup
 }
 
