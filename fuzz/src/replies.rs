@@ -24,7 +24,7 @@ const PASSWORD: &str = "pencil";
 fn login(split: u8) -> Option<Login> {
     let table = Table::parse("fuzz".as_ref(), &format!("x.example user:{PASSWORD}")).unwrap();
     let credentials = table.find(&"x.example".parse().unwrap(), None, false).unwrap();
-    (split & 1 == 1).then(|| Login { credentials, nonce: "rOprNGfwEbeRWgbNEkqO".into() })
+    (split & 1 == 1).then(|| Login { credentials, token: None, nonce: "rOprNGfwEbeRWgbNEkqO".into() })
 }
 
 /// The first octet: recipients of each order (0–7), content with 8 bits (8), at the end the time is over instead of the

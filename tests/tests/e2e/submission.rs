@@ -394,3 +394,50 @@ fn configurations_in_which_nobody_could_log_in_are_refused() {
     let mut command = Command::new(ironpost_tests::tools::binary("smtpd"));
     assert_eq!(run(command.arg("-c").arg(ironpost.config()), b"").code, 78);
 }
+
+#[test]
+fn chunks_are_mended_as_lines_are() {
+    let ironpost = setup().start();
+    let mut client = alice(open(&ironpost));
+    client.expect("MAIL FROM:<alice@example.test> SMTPUTF8", "250");
+    client.expect("RCPT TO:<bob@example.test>", "250");
+    // The hidden field is cut in two.
+    for (chunk, last) in
+        [("Subject: ä\r\nBc", ""), ("c: carol@example.test,\r\n dave@example.test\r\n\r\nbody", " LAST")]
+    {
+        client.send(format!("BDAT {}{last}\r\n{chunk}", chunk.len()).as_bytes());
+        let reply = client.reply();
+        assert!(reply.starts_with("250 2.0.0"), "{reply}");
+    }
+    client.quit();
+    let mail = ironpost.wait_mail("bob", 1).remove(0);
+    let (fields, rest) = mail.parts();
+    assert!(fields[3].contains("with UTF8SMTPA id"), "{fields:?}");
+    let text = String::from_utf8(rest.to_vec()).unwrap();
+    let id = mail.header("Message-ID").unwrap();
+    let date = mail.header("Date").unwrap();
+    let expected = format!(
+        "Subject: ä\nMessage-ID: {}\nDate: {}\nFrom: alice@example.test\n\nbody\n",
+        id.trim(),
+        date.trim()
+    );
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn a_failed_login_that_waits_does_not_hold_up_the_end() {
+    let ironpost = setup().set("", "trusted_networks", "[]").start();
+    let mut client = Client::connect_from(own_address(), open(&ironpost));
+    client.hello();
+    for guess in ["a", "b", "c"] {
+        client.expect(&plain("alice", guess), "535");
+    }
+    // The answer to this one is eight seconds away; the end is orderly all the same, and says so.
+    client.send(format!("{}\r\n", plain("alice", "d")).as_bytes());
+    ironpost.log.wait_count(4, "failures", |line| line.contains("authentication failed"));
+    let mut ironpost = ironpost;
+    ironpost.stop();
+    assert!(client.reply().starts_with("535 5.7.8"));
+    assert!(client.reply().starts_with("421 4.3.2"));
+    client.expect_closed();
+}
