@@ -3,7 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`edit`] | the text of the file with one line more, less or changed; pure |
-//! | [`file`] | the file read and replaced, under a lock, so that it is whole at any instant |
+//! | [`mod@file`] | the file read and replaced, under a lock, so that it is whole at any instant |
 //! | [`password`] | a password from the terminal, or from a pipe |
 //!
 //! Passwords and hashes are in no output and no error.
