@@ -62,7 +62,7 @@ lint:
 bench:
 	$(CARGO) build --release --workspace --bins
 	$(CARGO) build --release -p spool --example commit_limit
-	$(CARGO) build --release -p deliverd --example handshakes
+	$(CARGO) build --release -p deliverd --example handshakes --example tls_source
 	sh tests/tools.sh
 	python3 bench/bench.py --bin target/release
 	IRONPOST_ATTACK=full IRONPOST_BIN=$(CURDIR)/target/release $(CARGO) test -p ironpost-tests --test e2e -- --nocapture --test-threads=1 attack

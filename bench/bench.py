@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Ironpost beside Postfix: the same disk, the same run, runs of the two interleaved. `make bench`.
 
-Parts: throughput (messages per second), backlog (healthy mail beside 20,000 deferred messages, listing, start-up), latency (one client after
-the other), idle (memory of idle sessions), commit (the disk's own limit). Prints medians, the spread and ratios. Asserts nothing."""
+Parts: throughput (messages per second), backlog (healthy mail beside 20,000 deferred messages, listing, start-up), tls (handshakes, full and resumed, and messages per second over TLS),
+latency (one client after the other), idle (memory of idle sessions), commit (the disk's own limit). Prints medians, the spread and ratios. Asserts nothing."""
 
 import argparse
 import os
@@ -15,6 +15,7 @@ import idle
 import latency
 import startup
 import throughput
+import tls
 from disk import Disk
 from load import ROOT, UNPACKED
 from systems import Ironpost, Postfix
@@ -22,6 +23,7 @@ from systems import Ironpost, Postfix
 PARTS = {
     "commit": commit.measure,
     "throughput": throughput.measure,
+    "tls": tls.measure,
     "latency": latency.measure,
     "idle": idle.measure,
     "backlog": backlog.measure,
@@ -57,7 +59,7 @@ def main():
     parser.add_argument("--runs", type=int, default=5, help="counted runs of each system and case")
     parser.add_argument("--dir", default="/var/tmp", help="where the disk image or the queues go")
     parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be repeated")
-    parser.add_argument("--case", default="", help="throughput: only cases whose name contains this")
+    parser.add_argument("--case", default="", help="throughput, tls: only cases whose name contains this")
     parser.add_argument("--backlog", type=int, default=20_000, help="backlog: deferred messages")
     parser.add_argument("--million", action="store_true", help="startup: with 1,000,000 deferred messages (needs 8 GiB)")
     arguments = parser.parse_args()

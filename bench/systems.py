@@ -130,7 +130,7 @@ class Ironpost(System):
 
     queues = ["spool/incoming", "spool/active", "spool/deferred"]
 
-    def __init__(self, folder, sink_port, binaries, routes=None):
+    def __init__(self, folder, sink_port, binaries, routes=None, tls=None):
         super().__init__(folder, sink_port, routes)
         self.binaries = binaries
         where = f"smtp:[127.0.0.1]:{sink_port}" if sink_port else "discard:bench"
@@ -154,6 +154,9 @@ aliases = "aliases"
 to = "log"
 """
             )
+            if tls:
+                certificate, key = tls
+                config.write(f'[smtpd.tls]\ncertificate = "{certificate}"\nprivate_key = "{key}"\n')
         self.start()
 
     def command(self, *arguments):
@@ -187,12 +190,16 @@ class Postfix(System):
 
     queues = ["queue/incoming", "queue/active", "queue/deferred"]
 
-    def __init__(self, folder, sink_port, unpacked, routes=None, processes=100):
+    def __init__(self, folder, sink_port, unpacked, routes=None, processes=100, tls=None):
         super().__init__(folder, sink_port, routes)
         self.unpacked, self.processes = unpacked, processes
         self._folders()
         with open(os.path.join(folder, "etc", "main.cf"), "w", encoding="ascii") as config:
             config.write(self._main_cf(unpacked))
+            if tls:
+                certificate, key = tls
+                config.write(f"smtpd_tls_security_level = may\nsmtpd_tls_cert_file = {certificate}\nsmtpd_tls_key_file = {key}\n")
+                config.write("smtpd_tls_loglevel = 1\n")
         with open(os.path.join(folder, "etc", "master.cf"), "w", encoding="ascii") as config:
             config.write(self._master_cf())
         programs = os.path.join(unpacked, "usr/lib/postfix")
@@ -291,5 +298,6 @@ smtp unix - - n - - smtp
 proxymap unix - - n - - proxymap
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
+tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
 """

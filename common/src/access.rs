@@ -1,13 +1,14 @@
 //! Access tables of smtpd: `KEY ACTION` a line, by client, HELO name, sender or recipient. Pure.
 //!
 //! Keys: addresses and networks in CIDR form (clients), domains (with all below them; with a dot before it: those below it only), complete
-//! addresses, `user@` in any domain, `<>` for the null sender. The more specific key counts, whatever the order of the lines.
+//! addresses, `user@` in any domain, `<>` for the null sender, fingerprints of certificates (SHA-256, 64 hexadecimal digits, colons or not). The more specific key counts, whatever the order of the lines.
 //! A line that cannot be understood makes the whole table unusable; the error says `file:line: what`.
 
 use crate::address::{Address, Domain, ReversePath};
 use crate::config::Network;
 use crate::status::EnhancedCode;
 use crate::table::{TableError, logical_lines};
+use crate::tls::policy::{Fingerprint, parse_fingerprint};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -41,6 +42,7 @@ pub enum Action {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccessTable {
     names: HashMap<String, Action>,
+    fingerprints: HashMap<Fingerprint, Action>,
     /// By network.
     networks: HashMap<Network, Action>,
     /// The lengths of prefixes that there are, longest first: IPv4, IPv6.
@@ -69,6 +71,9 @@ impl AccessTable {
     }
 
     fn add(&mut self, key: &str, action: Action) -> Result<bool, String> {
+        if let Some(fingerprint) = parse_fingerprint(key) {
+            return Ok(self.fingerprints.insert(fingerprint, action).is_none());
+        }
         let numeric = key.contains(['/', ':']) || key.parse::<IpAddr>().is_ok();
         if numeric {
             let network: Network = key.parse()?;
@@ -82,7 +87,7 @@ impl AccessTable {
             || key.strip_suffix('@').is_some_and(|user| format!("{user}@x").parse::<Address>().is_ok());
         if !good {
             return Err(format!(
-                "{key:?} is no key: wanted an address, a network (192.0.2.0/24), a domain, user@ or <>"
+                "{key:?} is no key: wanted an address, a network (192.0.2.0/24), a domain, user@, <> or a fingerprint"
             ));
         }
         Ok(self.names.insert(key, action).is_none())
@@ -91,6 +96,11 @@ impl AccessTable {
     /// What it says about a client: by its name, then by its address, the smallest network first. `name` must have been confirmed.
     pub fn client(&self, ip: IpAddr, name: Option<&str>) -> Option<&Action> {
         name.and_then(|name| self.name(name)).or_else(|| self.address(ip))
+    }
+
+    /// What it says about a certificate, by the first of its fingerprints that is there.
+    pub fn certificate(&self, fingerprints: &[Fingerprint]) -> Option<&Action> {
+        fingerprints.iter().find_map(|one| self.fingerprints.get(one))
     }
 
     /// What it says about a host name, or one of the domains above it.

@@ -414,6 +414,7 @@ impl Play {
                 bits: 256,
                 group: None,
                 resumed: false,
+                client: common::tls::ClientCertificate::NotRequested,
             };
             return self.session.secured(parameters, self.now);
         }

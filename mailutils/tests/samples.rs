@@ -71,6 +71,8 @@ fn every_key_is_in_the_sample_and_explained() {
     all.smtpd.tls.private_key = Some("x".into());
     let names = vec![ServedName::try_from("x".to_owned()).unwrap()];
     let other = NamedCertificate { certificate: "x".into(), private_key: "x".into(), names };
+    all.smtpd.tls.client_ca_file = Some("x".into());
+    all.smtpd.tls.relay_clientcerts = Some("x".into());
     all.smtpd.tls.certificates = vec![other];
     all.smtpd.auth.users = Some(AuthUsers::System);
     all.smtpd.auth.mechanisms = Some(Vec::new());

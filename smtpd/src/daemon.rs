@@ -56,6 +56,8 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let certificates = Certificates::open(config, &spool, &secrets).map_err(Failure::configuration)?;
     let certificates = certificates.map(Arc::new);
     let authenticator = Authenticator::open(config, &secrets).map_err(Failure::configuration)?;
+    let authorities = tls::Authorities::open(config.smtpd.tls.client_ca_file.as_deref());
+    let authorities = Arc::new(authorities.map_err(Failure::configuration)?);
     let asked = Door::open(&spool.reload_socket(Daemon::Smtpd)).map_err(io)?;
     let ceiling = raise_file_limit(connections(config));
     identity::drop_to(&ids.smtpd, &[]).map_err(Failure::not_permitted)?;
@@ -63,7 +65,8 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     common::log::write_from_thread().map_err(io)?;
 
     let rules = Rules::load(config).map_err(Failure::configuration)?.with_authenticator(authenticator);
-    let doors = config.smtpd.listen.iter().map(|one| tls::Door::new(one.tls, certificates.as_ref()));
+    let doors =
+        config.smtpd.listen.iter().map(|one| tls::Door::new(one, certificates.as_ref(), &authorities));
     let doors = doors.collect::<Result<Vec<_>, _>>().map_err(Failure::configuration)?;
     let log = match config.smtpd.commit {
         CommitBy::Log => Some(committer(&spool).map_err(io)?),
@@ -74,7 +77,7 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let greylist = spool.greylist();
     load_greylist(&shared, &greylist);
     let (stop, _) = watch::channel(Stop::No);
-    let reloaded = (shared.clone(), certificates.clone());
+    let reloaded = (shared.clone(), certificates.clone(), authorities);
     let on_signal = on_signal(path.to_owned(), (config.clone(), secrets.clone()), reloaded, stop.clone());
     signals::spawn(asked, &secrets, on_signal).map_err(io)?;
     listen::announce(&listeners, &config.smtpd.listen);
@@ -152,7 +155,7 @@ async fn watch_files(certificates: Arc<Certificates>) {
 fn on_signal(
     path: PathBuf,
     (started_with, secrets): (Config, Arc<Secrets>),
-    (shared, certificates): (Arc<Shared>, Option<Arc<Certificates>>),
+    (shared, certificates, authorities): (Arc<Shared>, Option<Arc<Certificates>>, Arc<tls::Authorities>),
     stop: watch::Sender<Stop>,
 ) -> impl FnMut(Signal) + Send {
     move |signal| match signal {
@@ -162,7 +165,8 @@ fn on_signal(
         }
         Signal::Reload(wish) => {
             common::log::reopen();
-            let report = reload(&path, (&started_with, &secrets), &shared, certificates.as_deref());
+            let certificates = (certificates.as_deref(), &*authorities);
+            let report = reload(&path, (&started_with, &secrets), &shared, certificates);
             wish.answer(report.unwrap_or_else(|error| Report::refused(&error)));
         }
     }
@@ -173,7 +177,7 @@ fn reload(
     path: &Path,
     (started_with, secrets): (&Config, &Secrets),
     shared: &Shared,
-    certificates: Option<&Certificates>,
+    (certificates, authorities): (Option<&Certificates>, &tls::Authorities),
 ) -> Result<Report, String> {
     let config = Config::load(path).map_err(|error| error.to_string())?;
     // Sockets stay as they were opened, and what is said of them must fit.
@@ -198,6 +202,9 @@ fn reload(
     }
     shared.set_rules(rules);
     report.taken();
+    if let Err(error) = authorities.reload(config.smtpd.tls.client_ca_file.as_deref()) {
+        report.kept(&format!("authorities of clients not read anew, the old ones stay in force: {error}"));
+    }
     if let Some(certificates) = certificates {
         certificates.reload(&config.smtpd.tls, &mut report);
     }

@@ -288,10 +288,11 @@ impl Connection {
     /// Everything from here on is encrypted, or the connection is gone.
     async fn handshake(&mut self) -> io::Result<()> {
         let gone = || io::Error::from(io::ErrorKind::ConnectionAborted);
-        let config = self.door.config().ok_or_else(gone)?;
+        let secure = self.door.secure().ok_or_else(gone)?;
         let limit = HANDSHAKE.min(self.rules.settings.idle_timeout);
-        let failure = match timeout(limit, self.wire.secure(config)).await {
+        let failure = match timeout(limit, self.wire.secure(&secure)).await {
             Ok(Ok(Some(parameters))) => {
+                self.judge.secured(&parameters.client);
                 self.session.secured(parameters, self.shared.clock.now());
                 self.desk.secured(self.wire.channel_binding());
                 self.offer_auth();

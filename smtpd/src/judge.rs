@@ -1,7 +1,7 @@
 //! Answers a session's questions of policy: goes through the restrictions of the stage, has found what they ask for, and writes what is to
 //! be noted into the log.
 //!
-//! Whatever the restrictions say, mail for elsewhere is taken from trusted clients only: that is asked first, and no list can permit it.
+//! Whatever the restrictions say, mail for elsewhere is taken from clients only that are trusted or in `relay_clientcerts`: that is asked first, and no list can permit it.
 //! Holds what is known of one session; bounded. What cannot be found out in time is for another time (4xx).
 
 use crate::claims;
@@ -18,6 +18,7 @@ use common::config::restrictions::Rule;
 use common::config::{Network, Rate, Restrictions};
 use common::status::EnhancedCode;
 use common::text::printable;
+use common::tls::{ClientCertificate, Shown};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -64,6 +65,13 @@ impl Judge {
     /// This client is nobody to trust, whatever its address.
     pub fn distrust(&mut self) {
         self.facts.trusted = false;
+    }
+
+    /// The connection is encrypted, and this is what the client has shown.
+    pub fn secured(&mut self, certificate: &ClientCertificate) {
+        self.facts.certificate = certificate.shown().cloned();
+        let listed = |shown: &Arc<Shown>| self.rules.has_clientcert(&shown.fingerprints());
+        self.facts.certificate_listed = self.facts.certificate.as_ref().is_some_and(listed);
     }
 
     /// Is the client in `trusted_networks`?

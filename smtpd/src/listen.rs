@@ -59,6 +59,7 @@ fn bind_one(address: SocketAddr, dual: bool) -> io::Result<TcpListener> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use common::config::ClientCertificates;
     use std::net::TcpStream;
 
     fn wanted(addresses: &[&str]) -> Vec<Listen> {
@@ -66,6 +67,7 @@ mod tests {
             address: a.parse().unwrap(),
             kind: ListenKind::Mx,
             tls: Default::default(),
+            client_certificate: ClientCertificates::None,
             proxy_protocol: false,
             auth: false,
             auth_without_tls: false,

@@ -7,7 +7,7 @@ use crate::session::auth::Login;
 use crate::session::{Client, Hello};
 use common::address::{Address, Domain};
 use common::time::Timestamp;
-use common::tls::Parameters;
+use common::tls::{ClientCertificate, Parameters};
 use spool::id::QueueId;
 use std::net::IpAddr;
 
@@ -44,8 +44,8 @@ pub fn received(
     };
     let recipient = recipient.map(|address| format!("\r\n\tfor <{address}>")).unwrap_or_default();
     let Way { protocol, tls, login, hidden } = way;
-    // Folded, as Postfix does it: clients are not asked for certificates.
-    let tls = tls.map(|tls| format!("(using {tls})\r\n\t(No client certificate requested)\r\n\t"));
+    // Folded, as Postfix does it.
+    let tls = tls.map(|tls| format!("(using {tls})\r\n\t({})\r\n\t", certificate(&tls.client)));
     let login = login.map(|login| format!("(Authenticated sender: {})\r\n\t", tame(&login.name)));
     let login = login.unwrap_or_default();
     if hidden {
@@ -62,6 +62,25 @@ pub fn received(
         name = tame(&client.name),
         date = now.rfc5322(),
     )
+}
+
+/// Postfix's words.
+fn certificate(client: &ClientCertificate) -> String {
+    match client {
+        ClientCertificate::NotRequested => "No client certificate requested".into(),
+        ClientCertificate::Absent => "Client did not present a certificate".into(),
+        ClientCertificate::Shown(shown) => {
+            let verified = if shown.distrust.is_none() { "verified OK" } else { "not verified" };
+            let (subject, issuer) = (comment(&shown.subject), comment(&shown.issuer));
+            format!("Client CN \"{subject}\", Issuer \"{issuer}\" ({verified})")
+        }
+    }
+}
+
+/// What a certificate says within a comment (RFC 5322 3.2.2): it neither ends it nor its quotes.
+fn comment(text: &str) -> String {
+    let plain = |c: char| (c.is_ascii_graphic() || c == ' ') && !"()\\\"".contains(c);
+    text.chars().take(MAX_NAME).map(|c| if plain(c) { c } else { '?' }).collect()
 }
 
 fn tame(name: &str) -> String {
@@ -114,6 +133,7 @@ mod tests {
             bits: 256,
             group: Some("X25519MLKEM768".into()),
             resumed: false,
+            client: ClientCertificate::NotRequested,
         };
         let field = received(
             &"mail.example".parse().unwrap(),

@@ -14,6 +14,8 @@ use common::routing::{AddressClass, Existence, Router};
 use common::sender_logins::{Owners, SenderLogins};
 use common::table::TableError;
 use common::tables::Tables;
+use common::tls::ClientCerts;
+use common::tls::policy::Fingerprint;
 use common::users::Users;
 use common::watched::Watched;
 use std::net::IpAddr;
@@ -56,6 +58,7 @@ pub struct Rules {
     pub home: Option<Domain>,
     per_client: u32,
     trusted: Networks,
+    clientcerts: Option<Watched<ClientCerts>>,
     tables: Tables,
     sender_logins: Option<Watched<SenderLogins>>,
     /// In the order of the listeners.
@@ -170,6 +173,12 @@ impl Rules {
                 .cloned(),
             per_client: smtpd.max_connections_per_client,
             trusted: config.trusted_networks.clone(),
+            clientcerts: smtpd
+                .tls
+                .relay_clientcerts
+                .as_deref()
+                .map(|path| Watched::table(path, ClientCerts::parse))
+                .transpose()?,
             tables: Tables::load(config)?,
             sender_logins: smtpd
                 .sender_logins
@@ -208,6 +217,11 @@ impl Rules {
     /// Is the client in `trusted_networks`?
     pub fn trusts(&self, client: IpAddr) -> bool {
         self.trusted.contains(client)
+    }
+
+    /// Is one of these in `relay_clientcerts`?
+    pub fn has_clientcert(&self, fingerprints: &[Fingerprint]) -> bool {
+        self.clientcerts.as_ref().is_some_and(|table| table.get().has(fingerprints))
     }
 
     /// The connection limit of a client; trusted ones have none.

@@ -1,11 +1,10 @@
 //! A connection in plain text or in TLS, as one stream, that costs nothing while its client is silent: octets are waited for on the
 //! socket, and read into a buffer that is borrowed for that moment.
 
+use crate::tls::Secure;
 use common::tls::Parameters;
-use rustls::ServerConfig;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -73,8 +72,8 @@ impl Wire {
         }
     }
 
-    /// Does the handshake as a server. After an error the connection is gone.
-    pub async fn secure(&mut self, config: Arc<ServerConfig>) -> io::Result<Option<Parameters>> {
+    /// Does the handshake as a server. After an error, also one about the client's certificate, the connection is gone.
+    pub async fn secure(&mut self, secure: &Secure) -> io::Result<Option<Parameters>> {
         let stream = match std::mem::replace(self, Self::Closed) {
             Self::Plain(stream) => stream,
             other => {
@@ -82,8 +81,13 @@ impl Wire {
                 return Err(io::Error::other("TLS already active"));
             }
         };
-        let stream = Box::new(TlsAcceptor::from(config).accept(stream).await?);
-        let parameters = Parameters::of(stream.get_ref().1);
+        let stream = Box::new(TlsAcceptor::from(secure.config.clone()).accept(stream).await?);
+        let state = stream.get_ref().1;
+        let mut parameters = Parameters::of(state);
+        if let Some(parameters) = &mut parameters {
+            let chain = state.peer_certificates().unwrap_or_default();
+            parameters.client = secure.judge(chain).map_err(io::Error::other)?;
+        }
         *self = Self::Tls { stream, more: true };
         Ok(parameters)
     }

@@ -36,6 +36,13 @@ impl Authority {
         self.sign(params(names))
     }
 
+    /// One for an RSA key.
+    pub fn issue_rsa(&self, names: &[&str]) -> Certificate {
+        let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        let pem = params(names).signed_by(&key, &self.0).unwrap().pem();
+        Certificate { pem, key: key.serialize_pem() }
+    }
+
     /// One whose time is over.
     pub fn issue_expired(&self, names: &[&str]) -> Certificate {
         let mut params = params(names);

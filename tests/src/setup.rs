@@ -30,6 +30,8 @@ pub struct Setup {
     /// Lines of listeners behind those, each on a free port of 127.0.0.1.
     entrances: Vec<String>,
     proxied: bool,
+    /// `client_certificate` of all listeners.
+    asking: Option<String>,
     more: String,
 }
 
@@ -56,6 +58,7 @@ impl Setup {
             listeners: vec![("127.0.0.1:0".to_owned(), None)],
             entrances: Vec::new(),
             proxied: false,
+            asking: None,
             more: String::new(),
         };
         setup
@@ -114,6 +117,12 @@ impl Setup {
     pub fn listen_tls(mut self, kinds: &[&str]) -> Self {
         let listener = |kind: &&str| ("127.0.0.1:0".to_owned(), Some((*kind).to_owned()));
         self.listeners = kinds.iter().map(listener).collect();
+        self
+    }
+
+    /// All listeners ask clients for certificates in this way.
+    pub fn asking(mut self, how: &str) -> Self {
+        self.asking = Some(how.to_owned());
         self
     }
 
@@ -177,6 +186,9 @@ impl Setup {
         }
         for (address, tls) in &self.listeners {
             let _ = writeln!(text, "[[smtpd.listen]]\naddress = \"{address}\"");
+            if let Some(how) = &self.asking {
+                let _ = writeln!(text, "client_certificate = \"{how}\"");
+            }
             if self.proxied {
                 text.push_str("proxy_protocol = true\n");
             }

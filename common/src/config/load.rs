@@ -98,6 +98,7 @@ impl Config {
         }
         self.queued.notification_templates.iter_mut().for_each(absolute);
         let tls = &mut self.smtpd.tls;
+        [&mut tls.client_ca_file, &mut tls.relay_clientcerts].into_iter().flatten().for_each(absolute);
         let pair = [&mut tls.certificate, &mut tls.private_key].into_iter().flatten();
         let others = tls.certificates.iter_mut().flat_map(|one| [&mut one.certificate, &mut one.private_key]);
         pair.chain(others).for_each(|path| secret(path, "ironpost-smtpd"));
@@ -204,12 +205,40 @@ impl Config {
         None
     }
 
+    /// What is said about clients' certificates must be able to have an effect.
+    fn client_certificate_problem(&self) -> Option<(&'static [&'static str], String)> {
+        use super::restrictions::{Check, Plain, Subject};
+        use super::{ClientCertificates, ListenTls};
+        let Smtpd { listen, tls, restrictions, .. } = &self.smtpd;
+        let asks = |one: &&super::Listen| one.client_certificate != ClientCertificates::None;
+        if listen.iter().filter(asks).any(|one| one.tls == ListenTls::None) {
+            let text = "client_certificate needs TLS, and a listener with it has tls = \"none\"";
+            return Some((&["smtpd", "listen"], text.into()));
+        }
+        let uses = |plain| restrictions.uses(|check| *check == Check::Plain(plain));
+        if uses(Plain::PermitTlsClientcerts) && tls.relay_clientcerts.is_none() {
+            let text = "permit_tls_clientcerts goes by [smtpd.tls] relay_clientcerts, which is not set";
+            return Some((&["smtpd", "restrictions"], text.into()));
+        }
+        if uses(Plain::PermitTlsAllClientcerts) && tls.client_ca_file.is_none() {
+            let text = "permit_tls_all_clientcerts goes by [smtpd.tls] client_ca_file, which is not set";
+            return Some((&["smtpd", "restrictions"], text.into()));
+        }
+        let text = "no listener asks clients for certificates: set client_certificate in [[smtpd.listen]]";
+        let wanted = restrictions.uses(|check| matches!(check, Check::Access(Subject::Certificate, _)));
+        (wanted && !listen.iter().any(|one| asks(&one)))
+            .then(|| (&["smtpd", "restrictions"] as &[&str], text.into()))
+    }
+
     fn other_problem(&self) -> Option<(&'static [&'static str], String)> {
         if self.hostname.literal().is_some() {
             return Some((&["hostname"], "hostname must be a name, not an address literal".into()));
         }
         if self.mail_name.literal().is_some() {
             return Some((&["mail_name"], "mail_name must be a name, not an address literal".into()));
+        }
+        if let Some(problem) = self.client_certificate_problem() {
+            return Some(problem);
         }
         match (&self.smtpd.tls.certificate, &self.smtpd.tls.private_key) {
             (Some(_), None) => {

@@ -196,6 +196,9 @@ pub struct Listen {
     /// Encryption.
     #[serde(default)]
     pub tls: ListenTls,
+    /// Clients' certificates: "none", "ask" for one, or "require" one (of client_ca_file, where that is set).
+    #[serde(default)]
+    pub client_certificate: ClientCertificates,
     /// A proxy that speaks the PROXY protocol (version 1 or 2) is in front of it; see proxy_networks.
     #[serde(default)]
     pub proxy_protocol: bool,
@@ -234,6 +237,19 @@ pub enum ListenTls {
     Implicit,
 }
 
+/// `client_certificate`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertificates {
+    /// Nobody is asked.
+    #[default]
+    None,
+    /// Clients are asked; none is an answer, too.
+    Ask,
+    /// No TLS without one.
+    Require,
+}
+
 /// `[smtpd.tls]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -244,6 +260,12 @@ pub struct SmtpdTls {
     /// Its private key, PEM, without a passphrase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PathBuf>,
+    /// Authorities that vouch for clients, a PEM file; for listeners with client_certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_ca_file: Option<PathBuf>,
+    /// Table: fingerprints of certificates whose clients may send to any domain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay_clientcerts: Option<PathBuf>,
     /// Further certificates, for clients that ask for their names.
     pub certificates: Vec<NamedCertificate>,
 }
@@ -406,6 +428,7 @@ impl Default for Smtpd {
                 address: any,
                 kind: ListenKind::Mx,
                 tls: ListenTls::default(),
+                client_certificate: ClientCertificates::None,
                 proxy_protocol: false,
                 auth: false,
                 auth_without_tls: false,

@@ -1,5 +1,6 @@
 //! The words for an encrypted connection, as Postfix writes them into its log and into Received.
 
+use super::shown::ClientCertificate;
 use rustls::{CommonState, HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
 use std::fmt;
 
@@ -16,6 +17,8 @@ pub struct Parameters {
     pub group: Option<String>,
     /// Was an earlier session taken up again?
     pub resumed: bool,
+    /// What the client showed; of servers this says nothing.
+    pub client: ClientCertificate,
 }
 
 impl Parameters {
@@ -33,6 +36,7 @@ impl Parameters {
             bits: bits(suite),
             group: state.negotiated_key_exchange_group().map(|group| group_name(group.name())),
             resumed: state.handshake_kind() == Some(HandshakeKind::Resumed),
+            client: ClientCertificate::NotRequested,
         })
     }
 }

@@ -4,20 +4,25 @@
 //! | --- | --- |
 //! | [`policy`] | levels, and the table `tls_policy` |
 //! | [`certificate`] | a server's own certificate and key |
+//! | [`shown`], [`clientcerts`] | a certificate that a client has shown; those whose clients may relay |
 //! | [`roots`] | certificates of authorities, from `ca_file` or the system |
 //! | [`describe`] | `TLSv1.3 with cipher …`, Postfix's wording |
 //!
 //! One crypto provider ([`provider`]), TLS 1.2 and 1.3 only ([`VERSIONS`]). No sockets here.
 
 pub mod certificate;
+pub mod clientcerts;
 pub mod describe;
 pub mod policy;
 pub mod roots;
+pub mod shown;
 
 pub use certificate::{CertificateError, Identity};
+pub use clientcerts::ClientCerts;
 pub use describe::Parameters;
 pub use policy::{Level, Match, Policies, Policy};
 pub use roots::Roots;
+pub use shown::{ClientCertificate, Shown};
 
 use rustls::SupportedProtocolVersion;
 use rustls::crypto::CryptoProvider;

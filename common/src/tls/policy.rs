@@ -246,17 +246,20 @@ fn read_match(text: &str) -> Result<Match, String> {
 
 /// 32 octets in hexadecimal, with or without colons, as `openssl x509 -fingerprint -sha256` prints them.
 fn read_fingerprint(text: &str) -> Result<Fingerprint, String> {
-    let wrong = || {
+    parse_fingerprint(text).ok_or_else(|| {
         format!(
             "fingerprint={text:?}: wanted the 64 hexadecimal digits of a SHA-256, colons between them or not"
         )
-    };
+    })
+}
+
+/// 64 hexadecimal digits, colons between them or not.
+pub fn parse_fingerprint(text: &str) -> Option<Fingerprint> {
     let digits: Vec<u8> = text
         .chars()
         .filter(|c| *c != ':')
         .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
-        .collect::<Option<_>>()
-        .ok_or_else(wrong)?;
+        .collect::<Option<_>>()?;
     let octets: Vec<u8> = digits
         .chunks_exact(2)
         .filter_map(|pair| match pair {
@@ -264,10 +267,7 @@ fn read_fingerprint(text: &str) -> Result<Fingerprint, String> {
             _ => None,
         })
         .collect();
-    if digits.len() != 64 {
-        return Err(wrong());
-    }
-    octets.try_into().map_err(|_| wrong())
+    if digits.len() == 64 { octets.try_into().ok() } else { None }
 }
 
 /// The name that a nexthop is known by: without brackets and port. `None` where there is no host.

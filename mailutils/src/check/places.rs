@@ -28,6 +28,10 @@ pub fn check(file: &Path, config: &Config, ids: &Identities) -> Vec<Finding> {
     for table in config.smtpd.access_tables().chain(&config.smtpd.sender_logins) {
         findings.extend(error(smtpd, smtpd.read(table)));
     }
+    let tls = &config.smtpd.tls;
+    for file in [&tls.client_ca_file, &tls.relay_clientcerts].into_iter().flatten() {
+        findings.extend(error(smtpd, smtpd.read(file)));
+    }
     if let Some(texts) = &config.queued.notification_templates {
         findings.extend(error(queued, queued.read(texts)));
     }

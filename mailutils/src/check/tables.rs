@@ -11,7 +11,7 @@ use common::sender_logins::SenderLogins;
 use common::table::{MAX_FILE, TableError};
 use common::templates::Templates;
 use common::time::Timestamp;
-use common::tls::{Identity, Level, Policies, Roots};
+use common::tls::{ClientCerts, Identity, Level, Policies, Roots};
 use common::users::Users;
 use std::collections::HashSet;
 use std::fs;
@@ -47,6 +47,23 @@ pub fn check(config: &Config) -> Vec<Finding> {
         findings.extend(logins(path));
     }
     findings.extend(certificates(config));
+    let tls = &config.smtpd.tls;
+    let asks = |one: &config::Listen| one.client_certificate != config::ClientCertificates::None;
+    if (tls.client_ca_file.is_some() || tls.relay_clientcerts.is_some())
+        && !config.smtpd.listen.iter().any(asks)
+    {
+        findings.push(Finding::Warning(
+            "client_ca_file and relay_clientcerts have no effect: no listener asks clients for certificates (client_certificate)"
+                .into(),
+        ));
+    }
+    if let Some(path) = &config.smtpd.tls.client_ca_file {
+        let wrong = Roots::from_file(path).err();
+        findings.extend(wrong.map(|what| Finding::Error(format!("{}: {what}", path.display()))));
+    }
+    if let Some(path) = &config.smtpd.tls.relay_clientcerts {
+        findings.extend(lines(path, |path, text| ClientCerts::parse(path, text).map(drop)));
+    }
     if !findings.iter().any(|f| matches!(f, Finding::Error(_))) {
         findings.extend(loops(config));
     }

@@ -34,6 +34,7 @@ impl Lookups {
                 let delimiter = rules.delimiter();
                 let action = match key {
                     Key::Client(ip, name) => table.client(*ip, name.as_deref()),
+                    Key::Certificate(fingerprints) => table.certificate(fingerprints),
                     Key::Name(name) => table.name(name.strip_suffix('.').unwrap_or(name)),
                     Key::Sender(sender) => table.sender(sender, delimiter),
                     Key::Recipient(recipient) => table.mailbox(recipient, delimiter),

@@ -9,7 +9,7 @@ fn address(facts: &Facts, subject: Subject) -> Option<&Address> {
     match subject {
         Subject::Sender => facts.sender.as_ref()?.address(),
         Subject::Recipient => facts.recipient.as_ref(),
-        Subject::Client | Subject::Helo => None,
+        Subject::Client | Subject::Certificate | Subject::Helo => None,
     }
 }
 

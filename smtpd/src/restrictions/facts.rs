@@ -8,6 +8,8 @@ use common::address::{Address, Domain, ReversePath};
 use common::config::Network;
 use common::config::restrictions::Subject;
 use common::sender_logins::Owners;
+use common::tls::Shown;
+use common::tls::policy::Fingerprint;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -23,6 +25,10 @@ pub struct Facts {
     pub trusted: bool,
     /// Who has logged in.
     pub login: Option<Arc<Login>>,
+    /// The certificate that it has shown, when the connection is encrypted.
+    pub certificate: Option<Arc<Shown>>,
+    /// It is in the table `relay_clientcerts`.
+    pub certificate_listed: bool,
     /// The name in HELO or EHLO.
     pub hello: Option<Arc<str>>,
     /// From MAIL.
@@ -44,6 +50,8 @@ impl Facts {
             client,
             trusted,
             login: None,
+            certificate: None,
+            certificate_listed: false,
             hello: None,
             sender: None,
             sender_is_ours: false,
@@ -55,7 +63,12 @@ impl Facts {
 
     /// May it send to anywhere?
     pub fn may_relay(&self) -> bool {
-        self.trusted || self.login.is_some()
+        self.trusted || self.login.is_some() || self.certificate_listed
+    }
+
+    /// Does an authority of `client_ca_file` vouch for it?
+    pub(super) fn is_vouched_for(&self) -> bool {
+        self.certificate.as_ref().is_some_and(|shown| shown.distrust.is_none())
     }
 
     /// The client's name, when it is more than an address without one.
@@ -79,7 +92,7 @@ impl Facts {
     /// As it stands in replies.
     pub(super) fn shown(&self, subject: Subject) -> String {
         let text = match subject {
-            Subject::Client => Some(self.client.to_string()),
+            Subject::Client | Subject::Certificate => Some(self.client.to_string()),
             Subject::Helo => self.hello.as_ref().map(ToString::to_string),
             Subject::Sender => self.sender.as_ref().map(ToString::to_string),
             Subject::Recipient => self.recipient.as_ref().map(ToString::to_string),
@@ -121,6 +134,8 @@ pub enum Need {
 pub enum Key {
     /// Address and confirmed name.
     Client(IpAddr, Option<Arc<str>>),
+    /// Fingerprints of a certificate and of its key.
+    Certificate([Fingerprint; 2]),
     /// A HELO name.
     Name(Arc<str>),
     /// A reverse-path.

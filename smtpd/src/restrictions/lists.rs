@@ -17,6 +17,8 @@ pub fn listed(subject: Subject, site: &Site, facts: &Facts, found: &Found) -> Ch
         Subject::Client => {
             Some((address_in(facts.client.ip, &site.zone), "Client host", facts.client.ip.to_string()))
         }
+        // No list has certificates.
+        Subject::Certificate => None,
         Subject::Helo => {
             facts.hello.as_deref().map(|name| (name_in(name, &site.zone), "Helo command", name.to_owned()))
         }

@@ -116,6 +116,9 @@ fn plain(plain: Plain, dnsbl: &Dnsbl, facts: &Facts, found: &Found) -> Checked {
         Plain::SenderLogin => addresses::not_own(facts, found, (true, true)),
         Plain::AuthenticatedSenderLogin => addresses::not_own(facts, found, (true, false)),
         Plain::UnauthenticatedSenderLogin => addresses::not_own(facts, found, (false, true)),
+        Plain::PermitTlsClientcerts if facts.certificate_listed => Ok(Verdict::Permit),
+        Plain::PermitTlsAllClientcerts if facts.is_vouched_for() => Ok(Verdict::Permit),
+        Plain::PermitTlsClientcerts | Plain::PermitTlsAllClientcerts => Ok(Verdict::Dunno),
         Plain::UnknownClient => client::unknown(facts, found),
         Plain::UnknownReverse => client::unknown_reverse(facts, found),
         Plain::InvalidHelo => Ok(hello::invalid(facts)),
@@ -138,6 +141,7 @@ fn rejected(code: u16, enhanced: (u8, u16, u16), facts: &Facts, subject: Subject
     let (class, subject_, detail) = enhanced;
     let words = match subject {
         Subject::Client => "Client host rejected",
+        Subject::Certificate => "Client certificate rejected",
         Subject::Helo => "Helo command rejected",
         Subject::Sender => "Sender address rejected",
         Subject::Recipient => "Recipient address rejected",

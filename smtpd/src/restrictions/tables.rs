@@ -15,6 +15,9 @@ pub fn access(subject: Subject, path: &Path, facts: &Facts, found: &Found) -> Ch
             let name = facts.client_name().map(|_| facts.client.name.clone());
             Some(Key::Client(facts.client.ip, name))
         }
+        Subject::Certificate => {
+            facts.certificate.as_ref().map(|shown| Key::Certificate(shown.fingerprints()))
+        }
         Subject::Helo => facts.hello.clone().map(Key::Name),
         Subject::Sender => facts.sender.clone().map(Key::Sender),
         Subject::Recipient => facts.recipient.clone().map(Key::Recipient),

@@ -49,10 +49,13 @@ fn answer(need: &Need) -> Finding {
         Need::Reason(_) => Finding::Reason(Some("see http://bl.example/\r\n250 ok".into())),
         Need::Table(path, key) => {
             let text = "192.0.2.1 OK\n192.0.2.2 REJECT go away\n192.0.2.3 450 4.3.2 not today\n192.0.2.4 DEFER\n\
-                        192.0.2.5 WARN look\nfrom.example REJECT\nhelo.example 554 5.7.9 lies\njoe@ REJECT\n";
+                        192.0.2.5 WARN look\nfrom.example REJECT\nhelo.example 554 5.7.9 lies\njoe@ REJECT\n\
+                        0101010101010101010101010101010101010101010101010101010101010101 OK\n\
+                        0202020202020202020202020202020202020202020202020202020202020202 REJECT lost\n";
             let table = AccessTable::parse(path, text).unwrap();
             Finding::Table(match key {
                 Key::Client(ip, name) => table.client(*ip, name.as_deref()).cloned(),
+                Key::Certificate(prints) => table.certificate(prints).cloned(),
                 Key::Name(name) => table.name(name).cloned(),
                 Key::Sender(sender) => table.sender(sender, None).cloned(),
                 Key::Recipient(recipient) => table.mailbox(recipient, None).cloned(),
@@ -404,6 +407,43 @@ fn the_first_decision_counts() {
         let said = run(rules, &facts);
         assert!(said.starts_with(expected) && said.is_empty() == expected.is_empty(), "{rules:?}: {said}");
     }
+}
+
+#[test]
+fn certificates_count_by_their_fingerprints_and_by_who_vouches_for_them() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let der = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+    let read = common::tls::Shown::read(der.der()).unwrap();
+    let with = |print: u8, key_print: u8, listed: bool, vouched: bool| {
+        let mut shown = read.clone();
+        (shown.fingerprint, shown.key_fingerprint) = ([print; 32], [key_print; 32]);
+        shown.distrust = (!vouched).then(|| "its issuer is not known".into());
+        Facts {
+            certificate: Some(std::sync::Arc::new(shown)),
+            certificate_listed: listed,
+            ..facts("192.0.2.1")
+        }
+    };
+    let table = &["check_ccert_access:t", "reject"][..];
+    let refused = "554 5.7.1 <joe@to.example>: Recipient address rejected: Access denied";
+    let lost = "554 5.7.1 <unknown[192.0.2.1]>: Client certificate rejected: lost";
+    for (rules, facts, expected) in [
+        (table, facts("192.0.2.1"), refused),
+        (table, with(9, 9, true, true), refused),
+        (table, with(1, 9, false, false), ""),
+        (table, with(9, 1, false, false), ""),
+        (table, with(2, 9, false, true), lost),
+        // The certificate goes before its key.
+        (table, with(1, 2, false, false), ""),
+        (&["permit_tls_clientcerts", "reject"], with(9, 9, true, false), ""),
+        (&["permit_tls_clientcerts", "reject"], with(9, 9, false, true), refused),
+        (&["permit_tls_all_clientcerts", "reject"], with(9, 9, false, true), ""),
+        (&["permit_tls_all_clientcerts", "reject"], with(9, 9, true, false), refused),
+        (&["permit_tls_all_clientcerts", "reject"], facts("192.0.2.1"), refused),
+    ] {
+        assert_eq!(run(rules, &facts), expected, "{rules:?}");
+    }
+    assert!(with(9, 9, true, false).may_relay() && !with(9, 9, false, true).may_relay());
 }
 
 #[test]

@@ -38,12 +38,15 @@ impl Session {
             self.line = LineReader::default();
             self.progress(now);
         }
-        // Clients are not asked for certificates: "Anonymous" is Postfix's word for that.
+        if let Some(shown) = parameters.client.shown() {
+            if let Some(why) = &shown.distrust {
+                self.info(format!("certificate verification failed for {}: {why}", self.client));
+            }
+            self.info(format!("{}: {shown}", self.client));
+        }
+        let word = parameters.client.word();
         let resumed = if parameters.resumed { ", resumed" } else { "" };
-        self.info(format!(
-            "Anonymous TLS connection established from {}: {parameters}{resumed}",
-            self.client
-        ));
+        self.info(format!("{word} TLS connection established from {}: {parameters}{resumed}", self.client));
         self.tls = Tls::Active(Arc::new(parameters));
     }
 

@@ -293,6 +293,7 @@ fn parameters() -> common::tls::Parameters {
         bits: 256,
         group: Some("X25519".into()),
         resumed: false,
+        client: common::tls::ClientCertificate::NotRequested,
     }
 }
 

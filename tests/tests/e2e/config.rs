@@ -117,6 +117,8 @@ fn examples_of_restrictions_can_be_pasted() {
         let name = table.strip_prefix("# ").unwrap().split([':', '\n']).next().unwrap().to_owned();
         setup = setup.file(&name, &table);
     }
+    let authority = ironpost_tests::certificates::Authority::new("for clients");
+    setup = setup.file("client_ca.pem", &authority.pem());
     let examples = blocks("toml");
     assert!(examples.len() >= 12 && blocks("text").len() >= 4);
     for example in &examples {

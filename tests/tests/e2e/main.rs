@@ -37,5 +37,7 @@ mod routes;
 mod rules;
 mod submission;
 mod submitters;
+mod tls_clients;
 mod tls_in;
+mod tls_names;
 mod tls_out;

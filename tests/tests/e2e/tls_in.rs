@@ -1,8 +1,9 @@
 //! TLS towards clients: real clients over STARTTLS and implicit TLS, and the states that must not be.
 
 use std::fs;
+use std::io::{BufRead, Read, Write};
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use ironpost_tests::certificates::{Authority, Certificate, self_signed};
 use ironpost_tests::clients::swaks;
@@ -216,6 +217,59 @@ fn a_renewed_certificate_is_used_and_a_wrong_one_is_not() {
     ironpost.log.wait_text("key.pem: does not belong to the certificate in ");
     assert_eq!(shown(ironpost.smtp()), wanted);
     client.quit();
+}
+
+#[test]
+fn an_encrypted_session_goes_on_with_the_certificate_that_it_began_with() {
+    const SCRIPT: &str = "
+import smtplib, ssl, sys
+context = ssl._create_unverified_context()
+smtp = smtplib.SMTP('127.0.0.1', int(sys.argv[1]), local_hostname='client.test')
+smtp.starttls(context=context)
+smtp.ehlo()
+shown = smtp.sock.getpeercert(True)
+print('ready', flush=True)
+assert sys.stdin.readline() == 'renewed\\n'
+smtp.sendmail('a@remote.test', ['alice@example.test'], 'Subject: x\\r\\n\\r\\nx\\r\\n')
+assert smtp.sock.getpeercert(True) == shown
+smtp.quit()
+other = smtplib.SMTP('127.0.0.1', int(sys.argv[1]), local_hostname='client.test')
+other.starttls(context=context)
+assert other.sock.getpeercert(True) != shown
+other.quit()
+";
+    let authority = Authority::new("test");
+    let ironpost = with_certificate(&authority).start();
+    let mut command = python();
+    command.args(["-c", SCRIPT, &ironpost.smtp().port().to_string()]);
+    let mut client = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut words = String::new();
+    std::io::BufReader::new(client.stdout.take().unwrap()).read_line(&mut words).unwrap();
+    assert_eq!(words, "ready\n");
+    authority.issue(&[NAME]).write(ironpost.path());
+    ironpost.ironpost(&["reload", "smtpd"]).ok();
+    client.stdin.take().unwrap().write_all(b"renewed\n").unwrap();
+    assert!(client.wait().unwrap().success());
+    ironpost.wait_mail("alice", 1);
+}
+
+#[test]
+fn plain_text_where_tls_comes_first_is_no_handshake() {
+    let ironpost = Setup::new().listen_tls(&["implicit"]).start();
+    let mut client = std::net::TcpStream::connect(ironpost.smtp()).unwrap();
+    client.write_all(b"EHLO client.test\r\nMAIL FROM:<a@remote.test>\r\n").unwrap();
+    let mut said = Vec::new();
+    // An alert at most (RFC 8446 6.2), and the end.
+    let _ = client.read_to_end(&mut said);
+    assert!(said.is_empty() || said.first() == Some(&21), "{said:?}");
+    ironpost.log.wait_text("SSL_accept error from localhost[127.0.0.1]: ");
+    // And TLS where plain text comes first.
+    let mut command = Command::new("openssl");
+    let plain = Setup::new().start();
+    let said = run(command.args(["s_client", "-connect", &plain.smtp().to_string()]), b"");
+    assert!(said.text().contains("Cipher is (NONE)"), "{}", said.text());
+    let id = plain.send("a@remote.test", &["alice@example.test"], &short("as before"));
+    plain.wait_removed(&id);
 }
 
 #[test]

@@ -86,6 +86,8 @@ pub struct Rule {
 pub enum Subject {
     /// The client's address and name.
     Client,
+    /// The certificate that it has shown.
+    Certificate,
     /// What it said in HELO or EHLO.
     Helo,
     /// The reverse-path.
@@ -98,7 +100,7 @@ impl Subject {
     /// The stages at which it is known, counted from 0 (connect) to 4 (data).
     fn stages(self) -> std::ops::RangeInclusive<u8> {
         match self {
-            Self::Client => 0..=4,
+            Self::Client | Self::Certificate => 0..=4,
             Self::Helo => 1..=4,
             Self::Sender => 2..=4,
             Self::Recipient => 3..=3,
@@ -139,6 +141,8 @@ plain! {
     Defer "defer" None, "Refuses for now.";
     PermitMynetworks "permit_mynetworks" Some(Subject::Client), "Ends the list for clients in trusted_networks.";
     PermitSasl "permit_sasl_authenticated" Some(Subject::Client), "Ends the list for clients that have logged in.";
+    PermitTlsClientcerts "permit_tls_clientcerts" Some(Subject::Certificate), "Ends the list for clients with a certificate in relay_clientcerts.";
+    PermitTlsAllClientcerts "permit_tls_all_clientcerts" Some(Subject::Certificate), "Ends the list for clients with a certificate of client_ca_file.";
     UnknownClient "reject_unknown_client_hostname" Some(Subject::Client), "The client's address has no name, or one that does not lead back to it.";
     UnknownReverse "reject_unknown_reverse_client_hostname" Some(Subject::Client), "The client's address has no name.";
     InvalidHelo "reject_invalid_helo_hostname" Some(Subject::Helo), "The HELO name is no name.";
@@ -166,8 +170,9 @@ impl Plain {
 }
 
 /// Names that take an argument, and what it is.
-const WITH_ARGUMENT: [(&str, &str); 8] = [
+const WITH_ARGUMENT: [(&str, &str); 9] = [
     ("check_client_access", "FILE"),
+    ("check_ccert_access", "FILE"),
     ("check_helo_access", "FILE"),
     ("check_sender_access", "FILE"),
     ("check_recipient_access", "FILE"),
@@ -227,6 +232,7 @@ impl FromStr for Check {
         let file = || PathBuf::from(argument);
         Ok(match name {
             "check_client_access" => Self::Access(Subject::Client, file()),
+            "check_ccert_access" => Self::Access(Subject::Certificate, file()),
             "check_helo_access" => Self::Access(Subject::Helo, file()),
             "check_sender_access" => Self::Access(Subject::Sender, file()),
             "check_recipient_access" => Self::Access(Subject::Recipient, file()),
@@ -275,6 +281,7 @@ impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = |subject: &Subject| match subject {
             Subject::Client => "client",
+            Subject::Certificate => "ccert",
             Subject::Helo => "helo",
             Subject::Sender => "sender",
             Subject::Recipient => "recipient",
@@ -347,6 +354,7 @@ mod tests {
             "warn:reject_non_fqdn_sender",
             "check_client_access:/etc/ironpost/client",
             "check_helo_access:helo",
+            "check_ccert_access:ccerts",
             "check_sender_access:sender",
             "warn:check_recipient_access:recipient",
             "reject_rbl_client:zen.example.org=127.0.0.[2..11]",
