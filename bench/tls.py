@@ -44,8 +44,13 @@ def run(make, generator, certificate, case):
     try:
         numbers = [case.connections, case.sessions, case.messages, case.size]
         command = [generator, f"127.0.0.1:{system.port}", case.kind, *map(str, numbers)]
-        before = system.cpu_seconds()
-        done = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as source:
+            if source.stdout.readline() != "ready\n":
+                raise RuntimeError("the generator does not start")
+            before = system.cpu_seconds()
+            source.stdin.write("\n")
+            source.stdin.flush()
+            done = json.loads(source.stdout.readline())
         if case.kind == "resumed" and done["resumed"] < 0.95 * case.connections:
             raise RuntimeError(f"{system.name}: only {done['resumed']} sessions were resumed")
         if case.kind == "full" and done["resumed"]:

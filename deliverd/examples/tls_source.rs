@@ -1,8 +1,9 @@
 //! Clients for `make bench`, part "tls": sessions with STARTTLS, full or resumed, with messages or without, as many at once as asked for.
-//! Works against any SMTP server; prints one line of JSON.
+//! Works against any SMTP server; prints a line of JSON.
 //!
 //! `tls_source ADDRESS full|resumed COUNT SESSIONS MESSAGES SIZE`: COUNT connections in all, SESSIONS at once, MESSAGES of SIZE octets in
-//! each. With 0 messages a connection ends after the EHLO within TLS: what is measured then are handshakes.
+//! each. With 0 messages a connection ends after the EHLO within TLS: what is measured then are handshakes. Says `ready`, and begins when it
+//! is given a line.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use deliverd::smtp::tls::handshake::AnyCertificate;
@@ -48,11 +49,11 @@ impl Load {
     }
 }
 
-/// The newest ticket, for as many connections as want it: servers with OpenSSL send no other one with a session that was resumed.
+/// Tickets, each for one connection (RFC 8446 C.4). As many as there are: servers with OpenSSL send none with a session that was resumed.
 #[derive(Debug, Default)]
-struct LastTicket(Mutex<Option<Tls13ClientSessionValue>>);
+struct Tickets(Mutex<Vec<Tls13ClientSessionValue>>);
 
-impl ClientSessionStore for LastTicket {
+impl ClientSessionStore for Tickets {
     fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
 
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
@@ -68,12 +69,58 @@ impl ClientSessionStore for LastTicket {
     fn remove_tls12_session(&self, _: &ServerName<'static>) {}
 
     fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        *self.0.lock().unwrap() = Some(ticket);
+        self.0.lock().unwrap().push(ticket);
     }
 
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.0.lock().unwrap().clone()
+        self.0.lock().unwrap().pop()
     }
+}
+
+/// The same, for those who only fill it.
+#[derive(Debug)]
+struct Collecting(Arc<Tickets>);
+
+impl ClientSessionStore for Collecting {
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        None
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, name: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        self.0.insert_tls13_ticket(name, ticket);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        None
+    }
+}
+
+/// So many connections, so many of them at once; how many were resumed.
+async fn run(load: &Load, count: u32, sessions: u32) -> u32 {
+    let (left, resumed) = (Arc::new(AtomicU32::new(count)), Arc::new(AtomicU32::new(0)));
+    let tasks = (0..sessions).map(|_| {
+        let (load, left, resumed) = (load.clone(), left.clone(), resumed.clone());
+        tokio::spawn(async move {
+            let take = |n: u32| n.checked_sub(1);
+            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+                resumed.fetch_add(u32::from(load.connect().await), Ordering::Relaxed);
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    resumed.load(Ordering::Relaxed)
 }
 
 async fn say(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), command: &str, code: &str) {
@@ -104,8 +151,9 @@ async fn main() {
     let [address, kind, count, sessions, messages, size] = words.try_into().expect("six arguments");
     let number = |text: &str| text.parse::<u32>().expect("a number");
     let mut config = AnyCertificate::config().unwrap();
+    let tickets = Arc::new(Tickets::default());
     config.resumption = match kind.as_str() {
-        "resumed" => Resumption::store(Arc::new(LastTicket::default())),
+        "resumed" => Resumption::store(tickets.clone()),
         "full" => Resumption::disabled(),
         _ => panic!("full or resumed"),
     };
@@ -113,24 +161,18 @@ async fn main() {
     let body = line.repeat(number(&size) as usize / line.len());
     let content = Arc::new(format!("Subject: bench\r\n\r\n{body}").into_bytes());
     let load = Load { address, config: Arc::new(config), messages: number(&messages), content };
+    let (count, sessions) = (number(&count), number(&sessions));
     if kind == "resumed" {
-        // The first ticket.
-        Load { messages: 0, ..load.clone() }.connect().await;
+        // Without tickets yet, so full handshakes: their tickets are for later.
+        let mut config = (*load.config).clone();
+        config.resumption = Resumption::store(Arc::new(Collecting(tickets)));
+        let first = Load { messages: 0, config: Arc::new(config), ..load.clone() };
+        run(&first, count, sessions).await;
     }
-    let (left, resumed) = (Arc::new(AtomicU32::new(number(&count))), Arc::new(AtomicU32::new(0)));
+    println!("ready");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
     let began = Instant::now();
-    let tasks = (0..number(&sessions)).map(|_| {
-        let (load, left, resumed) = (load.clone(), left.clone(), resumed.clone());
-        tokio::spawn(async move {
-            let take = |n: u32| n.checked_sub(1);
-            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
-                resumed.fetch_add(u32::from(load.connect().await), Ordering::Relaxed);
-            }
-        })
-    });
-    for task in tasks.collect::<Vec<_>>() {
-        task.await.unwrap();
-    }
-    let (seconds, resumed) = (began.elapsed().as_secs_f64(), resumed.load(Ordering::Relaxed));
+    let resumed = run(&load, count, sessions).await;
+    let seconds = began.elapsed().as_secs_f64();
     println!("{{\"seconds\": {seconds}, \"connections\": {count}, \"resumed\": {resumed}}}");
 }

@@ -214,7 +214,8 @@ fn reload(
 /// Are the listeners the same, but for what can change while they are open?
 fn same_sockets(config: &Config, started_with: &Config) -> bool {
     let (new, old) = (&config.smtpd.listen, &started_with.smtpd.listen);
-    let socket = |listen: &Listen| (listen.address, listen.tls, listen.proxy_protocol);
+    let socket =
+        |listen: &Listen| (listen.address, listen.tls, listen.client_certificate, listen.proxy_protocol);
     new.len() == old.len() && new.iter().zip(old).all(|(new, old)| socket(new) == socket(old))
 }
 
