@@ -121,6 +121,51 @@ fn a_certificate_that_only_root_can_read_is_renewed() {
 }
 
 #[test]
+fn a_users_file_that_only_root_can_read_is_renewed() {
+    // PLAIN of alice with one password and with the other.
+    const OLD: &str = "AUTH PLAIN AGFsaWNlAG9sZCBwYXNzd29yZA==";
+    const NEW: &str = "AUTH PLAIN AGFsaWNlAG5ldyBwYXNzd29yZA==";
+    let users = [("alice", "old password"), ("bob", "new password")];
+    let ironpost = Setup::new()
+        .entrance("kind = \"submission\"\ntls = \"none\"\nauth_without_tls = true")
+        .logins("sha512-crypt", &users)
+        .start();
+    let says = |command: &str| {
+        let mut client = ironpost_tests::client::Client::connect(ironpost.listeners()[1]);
+        client.hello();
+        let reply = client.command(command);
+        reply[..9].to_owned()
+    };
+    assert_eq!(says(OLD), "235 2.7.0");
+    // alice gets bob's hash, in a new file.
+    let file = ironpost.path().join("logins");
+    let text = fs::read_to_string(&file).unwrap();
+    let hash = text.lines().find_map(|line| line.strip_prefix("bob:")).unwrap();
+    let replace = |text: &str| {
+        let new = ironpost.path().join("logins.new");
+        fs::write(&new, text).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::rename(&new, &file).unwrap();
+    };
+    replace(&format!("alice:{hash}\n"));
+    if is_root() {
+        assert_eq!(says(OLD), "235 2.7.0", "it has no way to the new one");
+    }
+    ironpost.ironpost(&["reload", "smtpd"]).ok();
+    assert_eq!((says(OLD), says(NEW)), ("535 5.7.8".into(), "235 2.7.0".into()));
+    // One that others may read is not taken.
+    replace(&text);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let said = ironpost.ironpost(&["reload", "smtpd"]);
+    assert!(
+        said.code == 78 && said.err.contains("logins: ") && said.err.contains("chmod 600"),
+        "{}",
+        said.err
+    );
+    assert_eq!(says(NEW), "235 2.7.0");
+}
+
+#[test]
 fn a_broken_certificate_or_configuration_changes_nothing_and_is_told() {
     let authority = Authority::new("test");
     let ironpost = with_secret_folder(&authority).start();
