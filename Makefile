@@ -4,6 +4,8 @@ CARGO   ?= cargo
 PREFIX  ?= /usr
 SYSCONFDIR ?= /etc
 DESTDIR ?=
+# The PAM helper is built where libpam's headers are (Debian: libpam0g-dev); looked at when a build begins, since `make test` installs them.
+PAM      = $$(test -e /usr/include/security/pam_appl.h && echo --features pamd/pam)
 # Daemons are started by systemd or `ironpost run`, never typed: they stay off the PATH.
 LIBEXEC  = $(PREFIX)/lib/ironpost
 
@@ -19,7 +21,7 @@ help:
 	@echo 'make install  DESTDIR= PREFIX=/usr'
 
 build:
-	$(CARGO) build --workspace --bins
+	$(CARGO) build --workspace --bins $(PAM)
 
 run: build
 	@sh etc/run-here.sh target/debug
@@ -31,13 +33,13 @@ var/ironpost.toml:
 # One build serves all tests; the end-to-end tests start the binaries of that build.
 test:
 	sh tests/tools.sh
-	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace --no-fail-fast
+	$(CARGO) build --workspace --bins $(PAM)
+	$(CARGO) test --workspace --no-fail-fast $(PAM)
 
 # The chaos test of the ordinary suite with more messages; its dice are printed, IRONPOST_CHAOS_SEED throws them again.
 soak:
 	sh tests/tools.sh
-	$(CARGO) build --workspace --bins
+	$(CARGO) build --workspace --bins $(PAM)
 	IRONPOST_POWER_CUT=all $(CARGO) test -p queued --test power_cut -- --nocapture
 	IRONPOST_CHAOS_MESSAGES=50000 IRONPOST_TEST_SECONDS=3600 $(CARGO) test -p ironpost-tests --test e2e -- --nocapture chaos
 
@@ -54,13 +56,13 @@ fuzz:
 
 lint:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets $(PAM) -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked --quiet cargo-deny@0.20.2
 	$(CARGO) deny --offline --log-level error check licenses bans sources
 
 bench:
-	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --release --workspace --bins $(PAM)
 	$(CARGO) build --release -p spool --example commit_limit
 	$(CARGO) build --release -p deliverd --example handshakes --example tls_source
 	sh tests/tools.sh
@@ -69,11 +71,14 @@ bench:
 	target/release/examples/handshakes
 
 release:
-	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --release --workspace --bins $(PAM)
 
 install: release
 	install -d $(DESTDIR)$(LIBEXEC) $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin
 	install -m 755 target/release/smtpd target/release/queued target/release/deliverd $(DESTDIR)$(LIBEXEC)/
+	test ! -e target/release/ironpost-pam || install -m 755 target/release/ironpost-pam $(DESTDIR)$(LIBEXEC)/
+	install -d $(DESTDIR)/etc/pam.d
+	test -e $(DESTDIR)/etc/pam.d/ironpost || install -m 644 etc/pam.d/ironpost $(DESTDIR)/etc/pam.d/ironpost
 	install -m 755 target/release/ironpost $(DESTDIR)$(PREFIX)/sbin/ironpost
 	install -m 755 target/release/sendmail $(DESTDIR)$(PREFIX)/sbin/sendmail
 	ln -sf ../sbin/sendmail $(DESTDIR)$(PREFIX)/bin/mailq

@@ -75,6 +75,7 @@ need mutt mutt
 need node nodejs
 need strace strace
 need mkfs.ext4 e2fsprogs
+[ -e /usr/include/security/pam_appl.h ] || missing="$missing libpam0g-dev"
 [ -x /usr/bin/python3 ] || missing="$missing python3"
 /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null || missing="$missing python3-aiosmtpd"
 # shellcheck disable=SC2086 # a list of words

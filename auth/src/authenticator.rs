@@ -8,6 +8,7 @@ use crate::exchange::{Channel, Exchange, Failure, SCRAM, SCRAM_PLUS};
 use crate::hash::verifier::{Key, mac};
 use crate::hash::{self, Hash, Verifier};
 use crate::name;
+use crate::pam::Pam;
 use crate::pool::Pool;
 use crate::prepare::Password;
 use crate::users::Users;
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
 enum BackEnd {
     Users(UsersFile),
     Dovecot(Arc<Dovecot>),
+    System(Arc<Pam>),
 }
 
 /// A users file, followed.
@@ -56,14 +58,23 @@ struct UsersFile {
 impl Authenticator {
     /// By the configuration; `None` where nobody may log in. Before privileges are dropped. Errors: one line that names the file and the reason.
     pub fn open(config: &Config, secrets: &Secrets) -> Result<Option<Self>, String> {
-        Self::open_again(config, secrets, None)
+        Self::make(config, secrets, None, false)
     }
 
-    /// The same when the configuration is read anew: connections and secrets of `old` stay.
+    /// The same when the configuration is read anew: connections and secrets of `old`, which is the one until now, stay.
     pub fn open_again(
         config: &Config,
         secrets: &Secrets,
         old: Option<&Self>,
+    ) -> Result<Option<Self>, String> {
+        Self::make(config, secrets, old, true)
+    }
+
+    fn make(
+        config: &Config,
+        secrets: &Secrets,
+        old: Option<&Self>,
+        again: bool,
     ) -> Result<Option<Self>, String> {
         let auth = &config.smtpd.auth;
         let old_back_end = old.map(|old| &old.shared.back_end);
@@ -79,12 +90,21 @@ impl Authenticator {
                 }
                 _ => BackEnd::Dovecot(Arc::new(Dovecot::new(path))),
             },
-            Some(AuthUsers::System) => {
-                return Err(
-                    "[smtpd.auth] users = \"system\" is not built yet: wanted a file, or \"dovecot:SOCKET\""
-                        .into(),
-                );
-            }
+            Some(AuthUsers::System) => match old_back_end {
+                Some(BackEnd::System(pam)) if pam.service() == auth.pam_service => {
+                    BackEnd::System(pam.clone())
+                }
+                // What is started now would not be root.
+                _ if again => {
+                    return Err(
+                        "[smtpd.auth] users = \"system\" takes effect when smtpd is started again".into()
+                    );
+                }
+                _ => match Pam::start(&auth.pam_service) {
+                    Ok(pam) => BackEnd::System(Arc::new(pam)),
+                    Err(why) => return Err(format!("[smtpd.auth] users = \"system\": {why}")),
+                },
+            },
         };
         let pool = old.map(|old| old.shared.pool.clone()).unwrap_or_default();
         let secret = match old {
@@ -134,6 +154,7 @@ impl Shared {
                 (own.to_vec(), users.watched.get().all_scram())
             }
             BackEnd::Dovecot(dovecot) => (by_strength(dovecot.mechanisms()), true),
+            BackEnd::System(_) => (["PLAIN", "LOGIN"].map(str::to_owned).to_vec(), false),
         };
         let offered = |name: &String| match name.as_str() {
             SCRAM_PLUS => channel.binding.is_some() && named(SCRAM_PLUS).unwrap_or(all_scram),
@@ -147,7 +168,7 @@ impl Shared {
     pub(crate) fn dovecot(&self) -> Option<&Arc<Dovecot>> {
         match &self.back_end {
             BackEnd::Dovecot(dovecot) => Some(dovecot),
-            BackEnd::Users(_) => None,
+            BackEnd::Users(_) | BackEnd::System(_) => None,
         }
     }
 
@@ -179,12 +200,20 @@ impl Shared {
     fn users(&self) -> Arc<Users> {
         match &self.back_end {
             BackEnd::Users(users) => users.watched.get(),
-            BackEnd::Dovecot(_) => Arc::default(),
+            BackEnd::Dovecot(_) | BackEnd::System(_) => Arc::default(),
         }
     }
 
     /// Name and password: gives the name as the back end has it.
-    pub(crate) async fn check(&self, name: &str, password: Password) -> Result<String, Failure> {
+    pub(crate) async fn check(
+        &self,
+        name: &str,
+        password: Password,
+        channel: &Channel,
+    ) -> Result<String, Failure> {
+        if let BackEnd::System(pam) = &self.back_end {
+            return pam.check(name, &password, channel.client).await;
+        }
         let users = self.users();
         let user = users.get(name).cloned();
         let known = user.is_some();

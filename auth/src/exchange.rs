@@ -247,7 +247,7 @@ impl Exchange {
         if !authorization.is_empty() && name::key(&authorization) != name::key(&name) {
             return Step::Failed(Failure::wrong(Some(&name), "acting for another user is not allowed"));
         }
-        match self.shared.check(&name, password).await {
+        match self.shared.check(&name, password, &self.channel).await {
             Ok(name) => self.done(name),
             Err(failure) => Step::Failed(failure),
         }

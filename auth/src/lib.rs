@@ -8,6 +8,7 @@
 //! | [`hash`] | what stands in place of a password in the users file; pure |
 //! | [`users`], [`name`], [`prepare`] | the users file, names in it, passwords in other scripts; pure |
 //! | [`dovecot`] | Dovecot's authentication service as back end |
+//! | [`pam`] | the users of the operating system, through a helper that asks PAM |
 //! | [`pool`] | hashing, a few at a time |
 //!
 //! SMTP's part of it (base64, `*`, line limits, replies) is that of its caller: octets come in, octets go out. Everything from the network and from the files is
@@ -21,6 +22,7 @@ pub mod exchange;
 pub mod hash;
 pub mod mechanism;
 pub mod name;
+pub mod pam;
 pub mod pool;
 pub mod prepare;
 pub mod users;

@@ -118,10 +118,6 @@ impl SmtpdAuth {
     /// What makes no sense, and where.
     pub(super) fn problem(&self) -> Option<(&'static [&'static str], String)> {
         const MECHANISMS: &[&str] = &["smtpd", "auth", "mechanisms"];
-        if let Some(AuthUsers::System) = &self.users {
-            let text = "users = \"system\" is not built yet: wanted a file, or \"dovecot:SOCKET\"";
-            return Some((&["smtpd", "auth", "users"], text.into()));
-        }
         let own: &[&str] = match &self.users {
             Some(AuthUsers::File(_)) => &["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN"],
             Some(AuthUsers::System) => &["PLAIN", "LOGIN"],

@@ -46,6 +46,11 @@ pub fn check(config: &Config) -> Vec<Finding> {
     if let Some(path) = config.smtpd.auth.users_file() {
         findings.extend(logins(path));
     }
+    if config.smtpd.auth.users == Some(config::AuthUsers::System) {
+        let missing = auth::pam::find(&config.smtpd.auth.pam_service).err();
+        findings
+            .extend(missing.map(|what| Finding::Error(format!("[smtpd.auth] users = \"system\": {what}"))));
+    }
     findings.extend(certificates(config));
     let tls = &config.smtpd.tls;
     let asks = |one: &config::Listen| one.client_certificate != config::ClientCertificates::None;
