@@ -77,8 +77,8 @@ install: release
 	install -d $(DESTDIR)$(LIBEXEC) $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin
 	install -m 755 target/release/smtpd target/release/queued target/release/deliverd $(DESTDIR)$(LIBEXEC)/
 	test ! -e target/release/ironpost-pam || install -m 755 target/release/ironpost-pam $(DESTDIR)$(LIBEXEC)/
-	install -d $(DESTDIR)/etc/pam.d
-	test -e $(DESTDIR)/etc/pam.d/ironpost || install -m 644 etc/pam.d/ironpost $(DESTDIR)/etc/pam.d/ironpost
+	install -d $(DESTDIR)$(SYSCONFDIR)/pam.d
+	test -e $(DESTDIR)$(SYSCONFDIR)/pam.d/ironpost || install -m 644 etc/pam.d/ironpost $(DESTDIR)$(SYSCONFDIR)/pam.d/
 	install -m 755 target/release/ironpost $(DESTDIR)$(PREFIX)/sbin/ironpost
 	install -m 755 target/release/sendmail $(DESTDIR)$(PREFIX)/sbin/sendmail
 	ln -sf ../sbin/sendmail $(DESTDIR)$(PREFIX)/bin/mailq

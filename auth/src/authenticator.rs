@@ -8,7 +8,7 @@ use crate::exchange::{Channel, Exchange, Failure, SCRAM, SCRAM_PLUS};
 use crate::hash::verifier::{Key, mac};
 use crate::hash::{self, Hash, Verifier};
 use crate::name;
-use crate::pam::Pam;
+use crate::pam::{self, Pam};
 use crate::pool::Pool;
 use crate::prepare::Password;
 use crate::users::Users;
@@ -91,8 +91,8 @@ impl Authenticator {
                 _ => BackEnd::Dovecot(Arc::new(Dovecot::new(path))),
             },
             Some(AuthUsers::System) => match old_back_end {
-                Some(BackEnd::System(pam)) if pam.service() == auth.pam_service => {
-                    BackEnd::System(pam.clone())
+                Some(BackEnd::System(old)) if old.service() == auth.pam_service => {
+                    BackEnd::System(old.clone())
                 }
                 // What is started now would not be root.
                 _ if again => {
@@ -100,7 +100,8 @@ impl Authenticator {
                         "[smtpd.auth] users = \"system\" takes effect when smtpd is started again".into()
                     );
                 }
-                _ => match Pam::start(&auth.pam_service) {
+                _ => match pam::find(&auth.pam_service).and_then(|path| Pam::start(&path, &auth.pam_service))
+                {
                     Ok(pam) => BackEnd::System(Arc::new(pam)),
                     Err(why) => return Err(format!("[smtpd.auth] users = \"system\": {why}")),
                 },

@@ -10,8 +10,10 @@ use crate::prepare::Password;
 use common::packet::PacketSocket;
 use common::text::printable;
 use frame::{Question, Verdict};
+use nix::sys::socket::{Shutdown, shutdown};
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -39,6 +41,8 @@ pub struct Pam {
     socket: Arc<PacketSocket>,
     places: Semaphore,
     waiting: Arc<Mutex<Waiting>>,
+    /// The helper's process.
+    process: u32,
     /// Until the thread that reads answers takes it: threads must not exist before privileges are dropped.
     child: Mutex<Option<Child>>,
     reader: OnceLock<bool>,
@@ -47,6 +51,8 @@ pub struct Pam {
 #[derive(Debug, Default)]
 struct Waiting {
     ended: bool,
+    /// Nobody will ask again.
+    unwanted: bool,
     last: u64,
     by_id: HashMap<u64, oneshot::Sender<Verdict>>,
 }
@@ -70,12 +76,11 @@ pub fn find(service: &str) -> Result<PathBuf, String> {
 }
 
 impl Pam {
-    /// Starts it. Before privileges are dropped.
-    pub fn start(service: &str) -> Result<Self, String> {
-        let path = find(service)?;
+    /// Starts the helper at `path`. Before privileges are dropped.
+    pub fn start(path: &Path, service: &str) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("cannot start {}: {error}", path.display());
         let (ours, its) = PacketSocket::pair().map_err(failed)?;
-        let child = Command::new(&path)
+        let child = Command::new(path)
             .arg(service)
             .env_clear()
             .current_dir("/")
@@ -88,9 +93,15 @@ impl Pam {
             socket: Arc::new(ours),
             places: Semaphore::new(AT_ONCE),
             waiting: Arc::default(),
+            process: child.id(),
             child: Mutex::new(Some(child)),
             reader: OnceLock::new(),
         })
+    }
+
+    /// The helper's process number.
+    pub fn process(&self) -> u32 {
+        self.process
     }
 
     /// The PAM service.
@@ -99,12 +110,7 @@ impl Pam {
     }
 
     /// Is this so? Gives the name as PAM has it.
-    pub(crate) async fn check(
-        &self,
-        name: &str,
-        password: &Password,
-        client: IpAddr,
-    ) -> Result<String, Failure> {
+    pub async fn check(&self, name: &str, password: &Password, client: IpAddr) -> Result<String, Failure> {
         // Only such names reach a process that is root.
         if let Err(what) = crate::name::check(name) {
             return Err(Failure::wrong(Some(name), what));
@@ -142,12 +148,27 @@ impl Pam {
             let service = self.service.clone();
             let read = move || {
                 read(&socket, &waiting);
-                common::error!("the PAM helper for service {service} has ended: nobody can log in until smtpd is started again");
+                if !lock(&waiting).unwanted {
+                    common::error!(
+                        "the PAM helper for service {service} has ended: nobody can log in until smtpd is started again"
+                    );
+                }
                 // Not a zombie.
                 child.map(|mut child| child.wait())
             };
             std::thread::Builder::new().name("pam".into()).spawn(read).is_ok()
         })
+    }
+}
+
+impl Drop for Pam {
+    /// The helper ends when the other end of its socket does.
+    fn drop(&mut self) {
+        lock(&self.waiting).unwanted = true;
+        let _ = shutdown(self.socket.as_fd().as_raw_fd(), Shutdown::Both);
+        if let Some(child) = self.child.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            let _ = child.wait();
+        }
     }
 }
 

@@ -41,3 +41,4 @@ mod tls_clients;
 mod tls_in;
 mod tls_names;
 mod tls_out;
+mod users;
