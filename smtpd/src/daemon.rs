@@ -89,6 +89,9 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
         });
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
         common::notify::ready();
+        if let Some(authenticator) = shared.rules().authenticator.clone() {
+            tokio::spawn(async move { authenticator.prepare().await });
+        }
         if let Some(certificates) = certificates {
             tokio::spawn(watch_files(certificates));
         }

@@ -10,11 +10,10 @@ use common::identity::Identity;
 use common::secret::Secrets;
 use data_encoding::BASE64;
 use ironpost_tests::counterpart::dovecot::Dovecot;
+use ironpost_tests::counterpart::pam::Service;
 use ironpost_tests::tools::ironpost_bin;
 use ironpost_tests::{DEADLINE, is_root, skipped};
-use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -140,46 +139,6 @@ async fn dovecot_decides_in_every_mechanism_that_it_has() {
     }
 }
 
-/// A PAM service of this test, which goes with it.
-struct Service {
-    folder: tempfile::TempDir,
-    name: String,
-    path: PathBuf,
-}
-
-impl Service {
-    fn new(kind: &str, text: impl Fn(&Path) -> String) -> Self {
-        let folder = tempfile::Builder::new().prefix("ironpost-pam-").tempdir().unwrap();
-        let name = format!("ironpost-test-{}-{kind}", std::process::id());
-        let path = Path::new("/etc/pam.d").join(&name);
-        fs::write(&path, text(folder.path())).unwrap();
-        Self { folder, name, path }
-    }
-
-    /// One where a script decides.
-    fn script(script: &str) -> Self {
-        let service = Self::new("script", |folder| {
-            let script = folder.join("script");
-            format!(
-                "auth [success=1 default=ignore] pam_exec.so quiet expose_authtok {}\nauth requisite pam_deny.so\n\
-                 auth required pam_permit.so\naccount [success=ok default=die] pam_exec.so quiet {}\n",
-                script.display(),
-                script.display()
-            )
-        });
-        let path = service.folder.path().join("script");
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        service
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
 /// The helper, where this machine can build and run it.
 fn helper(test: &str) -> Option<PathBuf> {
     let path = ironpost_bin().join(auth::pam::HELPER);
@@ -210,11 +169,11 @@ exit 1
 #[tokio::test]
 async fn pam_decides_and_a_module_that_hangs_holds_up_nobody_else() {
     let Some(helper) = helper("pam_decides_and_a_module_that_hangs_holds_up_nobody_else") else { return };
-    let service = Service::script(SCRIPT);
-    let pam = Pam::start(&helper, &service.name).unwrap();
+    let service = Service::script("script", SCRIPT);
+    let pam = Pam::start(&helper, service.name()).unwrap();
     let others = async {
         // The one that hangs does so by now.
-        let hangs = service.folder.path().join("script.hangs");
+        let hangs = service.folder().join("script.hangs");
         let started = Instant::now();
         while !hangs.exists() {
             assert!(started.elapsed() < *DEADLINE, "it does not hang");
@@ -266,7 +225,7 @@ async fn pam_reads_the_shadow_file_and_a_helper_that_ends_is_a_temporary_failure
     };
     let service =
         Service::new("unix", |_| "auth required pam_unix.so nodelay\naccount required pam_unix.so\n".into());
-    let pam = Pam::start(&helper, &service.name).unwrap();
+    let pam = Pam::start(&helper, service.name()).unwrap();
     for name in ["root", "ironpost-nobody-has-this-name"] {
         match ask(&pam, name, "this is not the password").await {
             Err(Failure::Wrong { user, .. }) => assert_eq!(user.as_deref(), Some(name)),

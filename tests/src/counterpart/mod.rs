@@ -6,6 +6,7 @@ pub mod deaf;
 pub mod dns;
 pub mod dovecot;
 pub mod oauth;
+pub mod pam;
 pub mod postfix;
 pub mod script;
 pub mod sink;

@@ -5,10 +5,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::Command;
 
-use ironpost_tests::is_root;
+use ironpost_tests::client::Client;
+use ironpost_tests::counterpart::pam::Service;
+use ironpost_tests::ironpost::alive;
 use ironpost_tests::process::{Output, run};
 use ironpost_tests::setup::Setup;
-use ironpost_tests::tools::{binary, python};
+use ironpost_tests::tools::{binary, ironpost_bin, python};
+use ironpost_tests::{is_root, skipped};
+use nix::unistd::Pid;
 
 struct Users {
     setup: Setup,
@@ -155,7 +159,7 @@ fn what_cannot_be_done_is_said_and_changes_nothing() {
 #[test]
 fn owner_and_mode_stay() {
     if !is_root() {
-        return ironpost_tests::skipped("owner_and_mode_stay", "giving files away is root's");
+        return skipped("owner_and_mode_stay", "giving files away is root's");
     }
     let users = Users::new();
     users.user(&["add", "joe"], "secret\n").ok();
@@ -214,4 +218,60 @@ dialogue([(b'New password for joe: ', sys.stdin.readline().strip().encode()), (b
         "{said}"
     );
     assert_eq!(users.user(&["list"], "").ok().text(), "joe argon2id\n");
+}
+
+/// The field of a process's status.
+fn status(process: Pid, field: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let found = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':').map(str::trim));
+    found.unwrap().to_owned()
+}
+
+#[test]
+fn users_of_the_system_log_in_through_a_helper_that_alone_is_root() {
+    const TEST: &str = "users_of_the_system_log_in_through_a_helper_that_alone_is_root";
+    if !is_root() || !ironpost_bin().join("ironpost-pam").exists() {
+        return skipped(TEST, "PAM services are root's, and the helper needs libpam0g-dev");
+    }
+    let script = "#!/bin/sh\n[ \"$PAM_TYPE\" = account ] && exit 0\n[ \"$PAM_USER:$(tr -d '\\000')\" = \"joe:right one\" ]\n";
+    let service = Service::script("e2e", script);
+    let mut ironpost = Setup::new()
+        .text("smtpd.auth", "users", "system")
+        .text("smtpd.auth", "pam_service", service.name())
+        .entrance("auth = true\nauth_without_tls = true")
+        .start();
+    let address = ironpost.listeners()[1];
+    let log_in = |response: &str, reply: &str| {
+        let mut client = Client::connect(address);
+        client.reply();
+        assert!(client.command("EHLO client.test").contains("AUTH PLAIN LOGIN"));
+        client.expect(&format!("AUTH PLAIN {response}"), reply);
+    };
+    // NUL joe NUL right one; NUL joe NUL wrong.
+    log_in("AGpvZQByaWdodCBvbmU=", "235 2.7.0");
+    log_in("AGpvZQB3cm9uZw==", "535 5.7.8");
+    ironpost.log.wait_text("SASL PLAIN authentication failed: ");
+
+    let smtpd = ironpost.daemon(&["smtpd"]);
+    let children = fs::read_to_string(format!("/proc/{smtpd}/task/{smtpd}/children")).unwrap();
+    let helper = Pid::from_raw(children.trim().parse().expect("one child"));
+    assert_eq!(status(helper, "Name"), "ironpost-pam");
+    assert!(status(helper, "Uid").starts_with("0\t0\t0") && !status(smtpd, "Uid").starts_with('0'));
+    // Of all capabilities those of KEPT in pamd/src/serve.rs: no administration, no network, no devices, no tracing.
+    let bounding = u64::from_str_radix(&status(helper, "CapBnd"), 16).unwrap();
+    assert_eq!(bounding & !0b10_0000_0000_0000_0000_0000_1110_1111, 0, "{bounding:x}");
+    // Its words on its command line are the service, and nothing secret.
+    let line = fs::read(format!("/proc/{helper}/cmdline")).unwrap();
+    assert!(line.ends_with(format!("\0{}\0", service.name()).as_bytes()));
+    // A reload keeps it.
+    ironpost.ironpost(&["reload", "smtpd"]).ok();
+    log_in("AGpvZQByaWdodCBvbmU=", "235 2.7.0");
+    assert!(alive(helper));
+    ironpost.stop();
+    ironpost.log.wait_until("the helper's end", || (!alive(helper)).then_some(()));
+
+    // Without its service nothing starts, and check says what is missing.
+    drop(service);
+    let said = ironpost.ironpost(&["check"]);
+    assert!(said.code == 78 && said.err.contains("there is no /etc/pam.d/ironpost-test-"), "{}", said.err);
 }
