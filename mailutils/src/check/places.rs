@@ -2,7 +2,7 @@
 
 use super::Finding;
 use super::reach::{Obstacle, Who};
-use common::config::{Config, LogTo, Users};
+use common::config::{AuthUsers, Config, LogTo, Users};
 use common::identity::{Identities, Identity, is_root};
 use spool::layout::{Queue, Spool};
 use std::fs;
@@ -51,6 +51,15 @@ pub fn check(file: &Path, config: &Config, ids: &Identities) -> Vec<Finding> {
         && let Some(what) = common::secret::problem(&meta, &ids.smtpd)
     {
         findings.push(Finding::Error(format!("{}: {what}", path.display())));
+    }
+    if let Some(AuthUsers::Dovecot(socket)) = &config.smtpd.auth.users {
+        findings.extend(match smtpd.connect(socket) {
+            Err(Obstacle::Missing(path)) => Some(Finding::Warning(format!(
+                "{}: not there: nobody can log in until Dovecot runs, with this unix_listener",
+                path.display()
+            ))),
+            other => error(smtpd, other),
+        });
     }
     findings.extend(spool(config, ids, &daemons));
     findings.extend(mailboxes(config));

@@ -24,6 +24,8 @@ pub enum Obstacle {
     Folder(PathBuf),
     /// This file cannot be read.
     File(PathBuf),
+    /// This socket cannot be connected to.
+    Socket(PathBuf),
     /// This is not there.
     Missing(PathBuf),
     /// This cannot be looked at.
@@ -68,6 +70,12 @@ impl Who {
         self.pass(path)?;
         if self.may(&look(path)?, 4) { Ok(()) } else { Err(Obstacle::File(path.to_owned())) }
     }
+
+    /// Can the socket be connected to (unix(7): that is writing)?
+    pub fn connect(&self, path: &Path) -> Result<(), Obstacle> {
+        self.pass(path)?;
+        if self.may(&look(path)?, 2) { Ok(()) } else { Err(Obstacle::Socket(path.to_owned())) }
+    }
 }
 
 fn look(path: &Path) -> Result<fs::Metadata, Obstacle> {
@@ -89,6 +97,11 @@ impl Obstacle {
             Self::File(path) => {
                 Some(format!("{} cannot be read by {}: chmod a+r it", path.display(), who.name))
             }
+            Self::Socket(path) => Some(format!(
+                "{} cannot be connected to by {}: whoever makes this socket has to give it to this user",
+                path.display(),
+                who.name
+            )),
             Self::Unknown(path, error) => Some(format!("{} cannot be looked at: {error}", path.display())),
         }
     }
@@ -132,12 +145,19 @@ mod tests {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         let stranger = who(61_999, &[]);
         let named = |result: Result<(), Obstacle>| match result {
-            Err(Obstacle::Folder(path) | Obstacle::File(path) | Obstacle::Missing(path)) => Some(path),
+            Err(
+                Obstacle::Folder(path)
+                | Obstacle::File(path)
+                | Obstacle::Socket(path)
+                | Obstacle::Missing(path),
+            ) => Some(path),
             _ => None,
         };
         assert_eq!(named(stranger.read(&file)), Some(file.clone()));
         assert!(stranger.pass(&file).is_ok());
+        assert_eq!(named(stranger.connect(&file)), Some(file.clone()));
         fs::set_permissions(&barred, fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(named(stranger.connect(&file)), Some(barred.clone()));
         assert_eq!(named(stranger.read(&file)), Some(barred.clone()));
         assert_eq!(named(stranger.enter(&barred)), Some(barred.clone()));
         let own = fs::metadata(&file).unwrap().uid();

@@ -65,7 +65,7 @@ impl Place {
         match &self.daemon {
             Some(ids) if owner == Some(ids.smtpd.uid.as_raw()) => "; in force within seconds",
             Some(_) => {
-                "; in force after a reload or restart of smtpd, which cannot read a new file of this owner"
+                "; now run \"ironpost reload smtpd\", since smtpd itself cannot read a file of this owner"
             }
             None => "",
         }
