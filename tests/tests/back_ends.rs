@@ -114,10 +114,8 @@ async fn dovecot_decides_in_every_mechanism_that_it_has() {
     wrong(c, "joe");
     assert!(started.elapsed() < *DEADLINE);
     // What Dovecot cannot make sense of is no login either.
-    for message in [&b""[..], b"joe", b"\0joe", &[b'x'; 3000]] {
-        let step = begin("PLAIN").step(Some(message)).await;
-        assert!(matches!(step, Step::Failed(Failure::Wrong { .. })), "{step:?}");
-    }
+    let step = begin("PLAIN").step(Some(&[b'x'; 3000])).await;
+    assert!(matches!(step, Step::Failed(Failure::Wrong { .. })), "{step:?}");
     // Sessions that go away in the middle, more than it takes to fill a table.
     for _ in 0..100 {
         let mut login = begin("LOGIN");

@@ -243,7 +243,6 @@ fn users_of_the_system_log_in_through_a_helper_that_alone_is_root() {
     let address = ironpost.listeners()[1];
     let log_in = |response: &str, reply: &str| {
         let mut client = Client::connect(address);
-        client.reply();
         assert!(client.command("EHLO client.test").contains("AUTH PLAIN LOGIN"));
         client.expect(&format!("AUTH PLAIN {response}"), reply);
     };
