@@ -7,10 +7,10 @@
 use common::config::{Network, Rate};
 use common::time::Timestamp;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Networks and users that are remembered, for all kinds together.
+/// Networks that are remembered, for all kinds together; and so many users: names that are made up take no network's place.
 const MOST: usize = 200_000;
 
 /// What is counted.
@@ -52,7 +52,10 @@ const FAILURES: u32 = 3;
 
 /// The counts.
 #[derive(Debug, Default)]
-pub struct Rates(Mutex<Counts>);
+pub struct Rates {
+    networks: Mutex<Counts>,
+    users: Mutex<Counts>,
+}
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -66,14 +69,23 @@ struct Counts {
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 impl Rates {
+    fn counts(&self, who: &Who) -> MutexGuard<'_, Counts> {
+        let counts = match who {
+            Who::Network(_) => &self.networks,
+            Who::User(_) => &self.users,
+        };
+        counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts one more, unless that is one too many.
     pub fn allows(&self, kind: Kind, who: impl Into<Who>, rate: Rate, now: Timestamp) -> bool {
         let gap = rate.gap();
         if gap.is_zero() {
             return true;
         }
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(until) = counts.of((who.into(), kind), now) else { return true };
+        let who = who.into();
+        let mut counts = self.counts(&who);
+        let Some(until) = counts.of((who, kind), now) else { return true };
         let next = (*until).max(now).after(gap);
         if next.since(now) > rate.period() {
             return false;
@@ -88,8 +100,9 @@ impl Rates {
         if gap.is_zero() {
             return 1;
         }
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(until) = counts.of((who.into(), kind), now) else { return 1 };
+        let who = who.into();
+        let mut counts = self.counts(&who);
+        let Some(until) = counts.of((who, kind), now) else { return 1 };
         *until = (*until).max(now).after(gap).min(now.after(rate.period().saturating_mul(FAILURES)));
         let standing = until.since(now).as_nanos().div_ceil(gap.as_nanos());
         u32::try_from(standing).unwrap_or(u32::MAX)
@@ -98,8 +111,9 @@ impl Rates {
     /// Would one more be one too many?
     pub fn is_over(&self, kind: Kind, who: impl Into<Who>, rate: Rate, now: Timestamp) -> bool {
         let gap = rate.gap();
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = counts.full.get(&(who.into(), kind)).filter(|_| !gap.is_zero());
+        let who = who.into();
+        let counts = self.counts(&who);
+        let until = counts.full.get(&(who, kind)).filter(|_| !gap.is_zero());
         until.is_some_and(|until| (*until).max(now).after(gap).since(now) > rate.period())
     }
 }
@@ -192,9 +206,11 @@ mod tests {
             let client = Network::of_client(std::net::Ipv4Addr::from_bits(i).into());
             rates.allows(Kind::Connection, client, rate("1/d"), Timestamp(0));
         }
-        assert_eq!(rates.0.lock().unwrap().full.len(), MOST);
+        assert_eq!(rates.networks.lock().unwrap().full.len(), MOST);
+        assert_eq!(rates.fail(Kind::AuthFailure, "joe", rate("9/d"), Timestamp(0)), 1);
+        assert_eq!(rates.fail(Kind::AuthFailure, "joe", rate("9/d"), Timestamp(0)), 2, "users are apart");
         let day = Timestamp::from_seconds(86_400);
         rates.allows(Kind::Connection, "2001:db8::/64".parse::<Network>().unwrap(), rate("1/d"), day);
-        assert_eq!(rates.0.lock().unwrap().full.len(), 1);
+        assert_eq!(rates.networks.lock().unwrap().full.len(), 1);
     }
 }

@@ -179,3 +179,44 @@ impl Session {
         self.actions.push_back(Action::Flush);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{Client, Session, Settings};
+
+    #[test]
+    fn nothing_that_is_a_password_can_be_printed() {
+        let settings = Settings::new("mail.example".parse().unwrap(), "example".parse().unwrap());
+        let client = Client::new("192.0.2.1".parse().unwrap());
+        let mut session = Session::new(Arc::new(settings), client, Timestamp(0));
+        session.offer_auth(Offer::Mechanisms(["PLAIN".to_owned()].into()), false);
+        let asked = |session: &mut Session| {
+            std::iter::from_fn(|| session.next_action())
+                .filter_map(|action| match action {
+                    Action::Ask(token, question) => Some((token, question)),
+                    _ => None,
+                })
+                .last()
+                .unwrap()
+        };
+        for line in ["", "", "EHLO a\r\n"] {
+            let _ = session.receive(line.as_bytes(), Timestamp(0));
+            let (token, _) = asked(&mut session);
+            session.answer(token, Answer::Yes, Timestamp(0));
+        }
+        while session.next_action().is_some() {}
+        // Half a line, the whole of it, and the question that comes of it.
+        let _ = session.receive(b"AUTH PLAIN AGpvZQBz", Timestamp(0));
+        let mut shown = format!("{session:?}");
+        let _ = session.receive(b"ZWNyZXQ=\r\n", Timestamp(0));
+        let (_, question) = asked(&mut session);
+        assert!(
+            matches!(&question, Question::Login { initial: Some(Secret(said)), .. } if said == b"\0joe\0secret")
+        );
+        shown += &format!("{question:?} {session:?}");
+        for secret in ["AGpvZQBz", "ZWNyZXQ", "secret", "115, 101, 99"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
+}

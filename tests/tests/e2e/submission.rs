@@ -441,3 +441,32 @@ fn a_failed_login_that_waits_does_not_hold_up_the_end() {
     assert!(client.reply().starts_with("421 4.3.2"));
     client.expect_closed();
 }
+
+#[test]
+fn a_handshake_forgets_who_has_logged_in() {
+    const SCRIPT: &str = "
+import smtplib, ssl, sys
+smtp = smtplib.SMTP('127.0.0.1', int(sys.argv[1]), local_hostname='client.test')
+smtp.ehlo()
+smtp.user, smtp.password = 'alice', 'secret of alice'
+print(smtp.auth('plain', smtp.auth_plain))
+assert smtp.docmd('MAIL FROM:<alice@example.test>')[0] == 250
+context = ssl._create_unverified_context()
+assert smtp.docmd('STARTTLS')[0] == 220
+smtp.sock = context.wrap_socket(smtp.sock)
+smtp.file = None
+smtp.ehlo()
+print(smtp.docmd('MAIL FROM:<alice@example.test>'))
+print(smtp.auth('plain', smtp.auth_plain), smtp.docmd('MAIL FROM:<alice@example.test>'))
+smtp.quit()
+";
+    let ironpost = setup().entrance("kind = \"submission\"\nauth_without_tls = true").start();
+    let mut command = python();
+    command.args(["-c", SCRIPT, &ironpost.listeners()[3].port().to_string()]);
+    let said = run(&mut command, b"").ok().text();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("(235, "), "{said}");
+    assert_eq!(lines[1], "(530, b'5.7.0 Authentication required')");
+    assert!(lines[2].starts_with("(235, ") && lines[2].ends_with("(250, b'2.1.0 Ok')"), "{said}");
+    keeps_secrets(&ironpost);
+}
