@@ -59,6 +59,20 @@ pub enum Command {
         /// A recipient; a bare name is completed as everywhere
         address: String,
     },
+    /// Are the daemons up, what is queued, what goes nowhere for now
+    #[command(
+        long_about = "Tell how the mail system is: which daemons run, how many messages lie in which queue, what came in and went out in the last minutes, \
+        destinations that nothing goes to for now with the reason and the time of the next try, and warnings: logins that a relay host \
+        refuses, tokens and certificates that end, a disk that fills up, messages that could not be read. Exit code 69 when a daemon is \
+        down. With --json one object: up; daemons (by name: state up, down, stuck or hidden, and since, version, pid, reason); queue (files by \
+        queue); under_way; lately (minutes, received, delivered, deferred, failed); paused (destination, next_try, reason); paused_total; \
+        warnings. Times are seconds since 1970."
+    )]
+    Status {
+        /// One JSON object on one line
+        #[arg(long)]
+        json: bool,
+    },
     /// Look at the queue and change it
     #[command(subcommand)]
     Queue(Queue),

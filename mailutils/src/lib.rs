@@ -23,6 +23,7 @@ pub mod reload;
 pub mod route;
 pub mod run;
 pub mod sendmail;
+pub mod status;
 pub mod terminal;
 pub mod user;
 
@@ -49,6 +50,7 @@ pub fn ironpost(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Reload { daemons } => reload::run(&cli.config, daemons),
         Command::Config { defaults } => config::run(&cli.config, *defaults),
         Command::Route { address } => load(&cli.config).and_then(|config| route::run(&config, address)),
+        Command::Status { json } => load(&cli.config).and_then(|config| status::run(&config, *json)),
         Command::Queue(command) => load(&cli.config).and_then(|config| queue::run(&config, command)),
         Command::User(command) => user::run(&cli.config, command),
         Command::Completions { shell } => generate::completions(*shell),

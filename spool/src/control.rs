@@ -1,13 +1,17 @@
 //! The frames of `public/control`: what users' commands ask of `queued`. Who may ask what is decided by the peer's credentials:
-//! anyone may list, only root and the spool's owner may change.
+//! anyone may list and ask how the queue is, only root and the spool's owner may change.
 //!
-//! One request a connection; the answers are zero or more [`Answer::Listed`], then one [`Answer::Done`] or [`Answer::Refused`].
+//! One request a connection; the answers are zero or more [`Answer::Listed`], then one [`Answer::Done`], [`Answer::Refused`] or what was asked for.
 
 use crate::id::QueueId;
-use crate::layout::Queue;
+use crate::layout::{Queue, Spool};
 use crate::listing::Listed;
+use crate::scan::{Found, scan};
 use common::address::{Address, Domain, ReversePath};
+use common::destination::Transport;
+use common::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::io;
 
 /// Most IDs in one request; a command with more asks several times.
 pub const MAX_IDS: usize = 1000;
@@ -26,6 +30,8 @@ pub enum Request {
     },
     /// Take the queue file attached as a descriptor, written by the peer, as a local submission.
     Submit,
+    /// How is the queue?
+    Status,
 }
 
 /// What an admin does to queued mail.
@@ -83,4 +89,81 @@ pub enum Answer {
         /// Why; printable.
         text: String,
     },
+    /// How the queue is.
+    Status(Box<QueueStatus>),
+}
+
+/// Most paused destinations in an answer.
+pub const MAX_PAUSED: usize = 50;
+
+/// How the queue is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// Which Ironpost the queue manager is of.
+    pub version: String,
+    /// Since when it runs.
+    pub since: Timestamp,
+    /// Files by queue.
+    pub counts: Counts,
+    /// Deliveries under way.
+    pub in_hand: u64,
+    /// Which delivery agents are connected.
+    pub agents: Vec<Transport>,
+    /// Over the last minutes.
+    pub lately: Lately,
+    /// Destinations that nothing goes to for now, those that are tried first in front; at most [`MAX_PAUSED`].
+    pub paused: Vec<Paused>,
+    /// How many there are.
+    pub paused_total: u64,
+}
+
+/// Files by queue, in the order of [`Queue::ALL`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts(pub [u64; 6]);
+
+impl Counts {
+    /// Counts names; the files are not looked at. Files that move meanwhile may be counted twice or not at all.
+    pub fn of(spool: &Spool) -> io::Result<Self> {
+        let mut counts = Self::default();
+        for (queue, count) in Queue::ALL.into_iter().zip(&mut counts.0) {
+            for found in scan(spool, queue) {
+                // What is in corrupt/ may have any name.
+                if matches!(found?, Found::Message { .. }) || queue == Queue::Corrupt {
+                    *count += 1;
+                }
+            }
+        }
+        Ok(counts)
+    }
+
+    /// By queue.
+    pub fn iter(&self) -> impl Iterator<Item = (Queue, u64)> {
+        Queue::ALL.into_iter().zip(self.0)
+    }
+}
+
+/// What happened over the last minutes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lately {
+    /// Over how many minutes.
+    pub minutes: u32,
+    /// Messages taken in.
+    pub received: u64,
+    /// Recipients whose delivery was done …
+    pub delivered: u64,
+    /// … put off …
+    pub deferred: u64,
+    /// … or failed for good.
+    pub failed: u64,
+}
+
+/// A destination that nothing goes to for now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// How and where to, as `transport:nexthop`, and whose mailbox.
+    pub destination: String,
+    /// When it is tried next; absent: it is being tried.
+    pub until: Option<Timestamp>,
+    /// What the last attempt came to; printable.
+    pub reason: String,
 }

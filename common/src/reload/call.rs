@@ -3,8 +3,8 @@
 //! Descriptors are handed only to a daemon that root has started or that runs as the expected user: the socket's folder belongs to one
 //! of the daemons, and what is in another's files is none of its business. To anyone else just the request goes.
 
-use super::Report;
 use super::door::{Answer, FILES, PACKET_TIME, RELOAD_TIME, Request};
+use super::{Report, State};
 use crate::codec;
 use crate::packet::{MAX_PACKET, PacketSocket};
 use nix::unistd::Uid;
@@ -51,11 +51,7 @@ pub fn ask(socket: &Path, user: Uid, files: &[(PathBuf, File)]) -> Result<Report
         io::ErrorKind::WouldBlock => Unanswered::Lost("it does not answer in time".into()),
         _ => Unanswered::Lost(error.to_string()),
     };
-    let socket = PacketSocket::connect(socket).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Unanswered::Down,
-        io::ErrorKind::PermissionDenied => Unanswered::Barred(error),
-        _ => Unanswered::Lost(error.to_string()),
-    })?;
+    let socket = connect(socket)?;
     let owner = socket.peer().map_err(lost)?.uid();
     let trusted = owner == 0 || owner == user.as_raw();
     socket.set_timeout(PACKET_TIME).map_err(lost)?;
@@ -87,8 +83,45 @@ pub fn ask(socket: &Path, user: Uid, files: &[(PathBuf, File)]) -> Result<Report
     match codec::decode::<Answer, MAX_PACKET>(&answer.bytes) {
         Ok(Answer::Report(report)) => Ok(report),
         Ok(Answer::Refused(text)) => Err(Unanswered::Lost(text)),
+        Ok(Answer::State(_)) => Err(Unanswered::Lost("it answers another question".into())),
         Err(error) => Err(Unanswered::Lost(error.to_string())),
     }
+}
+
+/// Asks the daemon at this socket how it is.
+pub fn state(socket: &Path) -> Result<State, Unanswered> {
+    let lost = |error: io::Error| match error.kind() {
+        io::ErrorKind::WouldBlock => Unanswered::Lost("it does not answer in time".into()),
+        _ => Unanswered::Lost(error.to_string()),
+    };
+    let socket = connect(socket)?;
+    socket.set_timeout(PACKET_TIME).map_err(lost)?;
+    let question = codec::encode(&Request::Status).map_err(|error| Unanswered::Lost(error.to_string()))?;
+    let sent = socket.send(&question, &[]);
+    // One that refuses us hangs up before it has read anything: its words come all the same.
+    let received = match socket.receive() {
+        Ok(None) => socket.receive(),
+        other => other,
+    };
+    let packet = match (received, sent) {
+        (Ok(Some(packet)), _) => packet,
+        (_, Err(error)) | (Err(error), _) => return Err(lost(error)),
+        (Ok(None), Ok(())) => return Err(Unanswered::Lost("it hung up".into())),
+    };
+    match codec::decode::<Answer, MAX_PACKET>(&packet.bytes) {
+        Ok(Answer::State(state)) => Ok(state),
+        Ok(Answer::Refused(text)) => Err(Unanswered::Lost(text)),
+        Ok(Answer::Report(_)) => Err(Unanswered::Lost("it answers another question".into())),
+        Err(error) => Err(Unanswered::Lost(error.to_string())),
+    }
+}
+
+fn connect(socket: &Path) -> Result<PacketSocket, Unanswered> {
+    PacketSocket::connect(socket).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Unanswered::Down,
+        io::ErrorKind::PermissionDenied => Unanswered::Barred(error),
+        _ => Unanswered::Lost(error.to_string()),
+    })
 }
 
 #[cfg(test)]
@@ -119,6 +152,7 @@ mod tests {
         let nobody = Uid::from_raw(61_999);
         let me = nix::unistd::geteuid();
         assert!(matches!(ask(&socket, me, &[]), Err(Unanswered::Down)));
+        assert!(matches!(state(&socket), Err(Unanswered::Down)));
         let identity = Identity { name: "me".into(), uid: me, gid: nix::unistd::getegid() };
         let secrets = Secrets::new(&identity);
         let seen = secrets.clone();
@@ -133,6 +167,7 @@ mod tests {
         }
         Door::open(&socket)
             .unwrap()
+            .telling(|| vec!["take\ncare".to_owned()])
             .serve(secrets.clone(), move |wish| {
                 let readable = paths.iter().filter(|path| seen.read(path, 100).is_ok()).count();
                 let mut report = Report::default();
@@ -143,6 +178,8 @@ mod tests {
         let said = |user, files: &[_]| ask(&socket, user, files).unwrap().lines()[0].text().to_owned();
         assert_eq!(said(me, &files), "20 files");
         assert_eq!(said(me, &[]), "0 files", "they live as long as a call");
+        let state = state(&socket).unwrap();
+        assert_eq!((state.pid, state.warnings), (std::process::id(), vec!["take\\x0acare".to_owned()]));
         if !me.is_root() {
             assert_eq!(said(nobody, &files), "0 files", "not for somebody else's eyes");
         }

@@ -1,17 +1,19 @@
-//! The daemon's side of `ironpost reload`: a socket of its own below `private/`, on which root hands secret files over.
+//! The daemon's side of `ironpost reload` and `ironpost status`: a socket of its own below `private/`, on which root hands secret files over.
 //!
 //! Opened before privileges are dropped, so that the caller sees root at this end and nobody who can merely write to the folder can pose
 //! as the daemon. Root and the daemon's own user are heard, by the kernel's word; everybody else is refused unheard. One caller at a
 //! time, each packet within [`PACKET_TIME`]. Descriptors live as long as that call, but for those that somebody took meanwhile
 //! ([`crate::secret::Secrets`]).
 
-use super::{Report, Wish};
+use super::{Report, State, Wish};
 use crate::codec;
 use crate::packet::{MAX_FILES, MAX_PACKET, PacketListener, PacketSocket};
 use crate::secret::Secrets;
+use crate::time::Timestamp;
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -34,6 +36,8 @@ pub(super) enum Request {
     Files(Vec<Vec<u8>>),
     /// Read everything anew.
     Reload,
+    /// How are you?
+    Status,
 }
 
 /// The one answer to a call.
@@ -43,18 +47,39 @@ pub(super) enum Answer {
     Report(Report),
     /// Nothing was done.
     Refused(String),
+    /// How it is.
+    State(State),
 }
 
+/// What an admin should do something about, when somebody asks.
+type Warnings = Box<dyn Fn() -> Vec<String> + Send>;
+
 /// The socket.
-#[derive(Debug)]
-pub struct Door(PacketListener);
+pub struct Door {
+    listener: PacketListener,
+    since: Timestamp,
+    warnings: Warnings,
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").field("listener", &self.listener).finish_non_exhaustive()
+    }
+}
 
 impl Door {
     /// Binds it at `path`, for its owner alone.
     pub fn open(path: &Path) -> io::Result<Self> {
         let named =
             |e: io::Error| io::Error::new(e.kind(), format!("cannot listen on {}: {e}", path.display()));
-        PacketListener::bind(path, 0o600).map(Self).map_err(named)
+        let listener = PacketListener::bind(path, 0o600).map_err(named)?;
+        Ok(Self { listener, since: Timestamp::now(), warnings: Box::new(Vec::new) })
+    }
+
+    /// From now on `ironpost status` is told these warnings.
+    #[must_use]
+    pub fn telling(self, warnings: impl Fn() -> Vec<String> + Send + 'static) -> Self {
+        Self { warnings: Box::new(warnings), ..self }
     }
 
     /// Serves callers until the process ends, on a thread of its own.
@@ -64,9 +89,10 @@ impl Door {
         mut reload: impl FnMut(Wish) + Send + 'static,
     ) -> io::Result<()> {
         let serve = move || {
+            let state = || State::of(self.since, (self.warnings)());
             loop {
-                let done = self.0.accept().map(|socket| {
-                    if let Err(error) = converse(&socket, geteuid().as_raw(), &secrets, &mut reload) {
+                let done = self.listener.accept().map(|socket| {
+                    if let Err(error) = converse(&socket, geteuid().as_raw(), &secrets, &state, &mut reload) {
                         crate::warn!("ironpost reload: not answered: {error}");
                     }
                     secrets.forget();
@@ -86,6 +112,7 @@ fn converse(
     socket: &PacketSocket,
     me: u32,
     secrets: &Secrets,
+    state: &impl Fn() -> State,
     reload: &mut impl FnMut(Wish),
 ) -> io::Result<()> {
     socket.set_timeout(PACKET_TIME)?;
@@ -112,6 +139,7 @@ fn converse(
                 }
             }
             Ok(Request::Reload) if packet.files.is_empty() => break,
+            Ok(Request::Status) if packet.files.is_empty() => return answer(socket, &Answer::State(state())),
             Ok(_) => return answer(socket, &Answer::Refused("files without paths".into())),
             Err(error) => {
                 return answer(socket, &Answer::Refused(format!("request not understood: {error}")));
@@ -159,7 +187,8 @@ mod tests {
             report.taken();
             wish.answer(report);
         };
-        converse(&theirs, me, &secrets(), &mut reload).unwrap();
+        converse(&theirs, me, &secrets(), &|| State::of(Timestamp(1), vec!["x\ny".into()]), &mut reload)
+            .unwrap();
         drop(theirs);
         // What was not read makes the first attempt fail.
         let answer = ours.receive().unwrap().or_else(|| ours.receive().unwrap());

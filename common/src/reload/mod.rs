@@ -2,8 +2,8 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | this one | the daemons' names; a wish to reload; the report of what came of it |
-//! | [`door`] | the daemon's side of `ironpost reload`: a socket of its own, files handed over |
+//! | this one | the daemons' names; a wish to reload; the report of what came of it; how a daemon is |
+//! | [`door`] | the daemon's side of `ironpost reload` and `ironpost status`: a socket of its own, files handed over |
 //! | [`call`] | the command's side |
 //!
 //! SIGHUP asks, too, and hands nothing over. Either way a daemon reports the same: to its log, line by line, and to whoever waits for it.
@@ -13,6 +13,7 @@ pub mod call;
 pub mod door;
 
 use crate::text::printable;
+use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::mpsc::SyncSender;
 
@@ -65,6 +66,27 @@ impl Daemon {
             Self::DeliverdSmtp => "smtp",
             Self::DeliverdLocal => "local",
         }
+    }
+}
+
+/// How a daemon is, in its own words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Which Ironpost it is of.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Since when it runs.
+    pub since: Timestamp,
+    /// What an admin should do something about; printable, one line each.
+    pub warnings: Vec<String>,
+}
+
+impl State {
+    /// Of this process. Only so much of the warnings as fits into a packet.
+    pub fn of(since: Timestamp, warnings: Vec<String>) -> Self {
+        let warnings = warnings.iter().take(MAX_LINES).map(|text| printable(text, MAX_LINE)).collect();
+        Self { version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id(), since, warnings }
     }
 }
 

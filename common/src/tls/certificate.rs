@@ -103,6 +103,11 @@ impl Identity {
         &self.names
     }
 
+    /// When it ends.
+    pub fn ends(&self) -> Timestamp {
+        self.not_after
+    }
+
     /// Why clients that look at the time will not believe it.
     pub fn problem(&self, now: Timestamp) -> Option<String> {
         if now > self.not_after {

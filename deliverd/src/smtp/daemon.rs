@@ -63,6 +63,10 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     // Before privileges are dropped: the files may be for root alone.
     let tls = Outbound::load(config, tls_memory.clone(), &secrets).map_err(Failure::configuration)?;
     let door = Door::open(&spool.reload_socket(Daemon::DeliverdSmtp)).map_err(Failure::io)?;
+    let door = door.telling({
+        let memory = tls_memory.clone();
+        move || memory.warnings()
+    });
     raise_file_limit();
     identity::drop_to(&ids.deliverd, &[]).map_err(Failure::not_permitted)?;
     common::log::write_from_thread().map_err(Failure::io)?;

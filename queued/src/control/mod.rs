@@ -8,13 +8,13 @@ mod clients;
 
 use crate::disk::Disk;
 use crate::dispatch::set_timeout;
-use crate::manager::{Event, Tally};
+use crate::manager::{Event, Tally, status};
 use clients::Clients;
 use common::codec;
 use common::packet::{MAX_PACKET, PacketListener, PacketSocket};
 use common::text::printable;
 use common::time::Timestamp;
-use spool::control::{Answer, MAX_IDS, Request, Selection, Verb};
+use spool::control::{Answer, Counts, MAX_IDS, QueueStatus, Request, Selection, Verb};
 use spool::id::QueueId;
 use spool::layout::Queue;
 use spool::listing::{self, Listed};
@@ -29,6 +29,8 @@ use std::time::Duration;
 const CLIENT_TIME: Duration = Duration::from_secs(30);
 /// For the owner of the queue to answer.
 const CHANGE_TIME: Duration = Duration::from_secs(120);
+/// For the owner of the queue to say how it is.
+const STATUS_TIME: Duration = Duration::from_secs(10);
 /// Messages that are changed together.
 const BATCH: usize = 500;
 
@@ -98,6 +100,7 @@ fn client(
         Request::List(_) | Request::Change { .. } => {
             answer(socket, &refused(EX_DATAERR, &format!("more than {MAX_IDS} queue IDs at once")))
         }
+        Request::Status => status(socket, disk, events),
         Request::Submit => match packet.files.into_iter().next() {
             Some(file) => submit(socket, disk, File::from(file), uid),
             None => answer(socket, &refused(EX_DATAERR, "no file attached")),
@@ -112,6 +115,31 @@ fn list(socket: &PacketSocket, disk: &Disk, selection: Selection) -> io::Result<
         answer(socket, &Answer::Listed(Box::new(listed)))
     })?;
     answer(socket, &Answer::Done { count, missing, failed: 0 })
+}
+
+fn status(socket: &PacketSocket, disk: &Disk, events: &Sender<Event>) -> io::Result<()> {
+    let known = status::ask(events, STATUS_TIME);
+    let counts = match Counts::of(disk.spool()) {
+        Ok(counts) => counts,
+        Err(error) => {
+            return answer(socket, &refused(EX_TEMPFAIL, &format!("the queue cannot be read: {error}")));
+        }
+    };
+    let Some(known) = known else {
+        return answer(socket, &refused(EX_UNAVAILABLE, "the queue manager is stopping or stuck"));
+    };
+    let (paused, paused_total) = known.paused;
+    let status = QueueStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        since: known.since,
+        counts,
+        in_hand: known.in_hand,
+        agents: known.agents,
+        lately: known.lately,
+        paused,
+        paused_total,
+    };
+    answer(socket, &Answer::Status(Box::new(status)))
 }
 
 fn change(

@@ -113,6 +113,9 @@ impl Manager {
             return;
         };
         self.deliveries.finished(job);
+        for (_, status) in results.iter().filter(|(number, _)| recipients.contains(number)) {
+            self.lately.outcome(status.outcome, now);
+        }
         match self.active.get_mut(&id) {
             Some(active) => {
                 active.answered(&recipients, results, handed_over, now);

@@ -1,6 +1,7 @@
 //! What the owner of the queue is told, by whom.
 
 use super::Tally;
+use super::status::Known;
 use crate::disk::Done;
 use crate::dispatch::Worker;
 use crate::scheduler::{JobId, Source, WorkerId};
@@ -77,6 +78,8 @@ pub enum Event {
         /// Where the answer goes.
         reply: SyncSender<Tally>,
     },
+    /// Somebody asks how the queue is.
+    Status(SyncSender<Known>),
     /// From the operating system.
     Signal(Signal),
 }

@@ -8,6 +8,8 @@ mod active;
 mod changes;
 mod deliveries;
 mod event;
+mod lately;
+pub mod status;
 mod submissions;
 
 pub use changes::Tally;
@@ -22,6 +24,7 @@ use common::reload::Report;
 use common::signals::Signal;
 use common::time::Timestamp;
 use deliveries::Deliveries;
+use lately::Counters;
 use spool::id::QueueId;
 use spool::pressure::Gauge;
 use std::collections::{BTreeSet, HashMap};
@@ -54,6 +57,8 @@ pub struct Manager {
     /// Messages with fresh outcomes. What becomes of them is decided when the scheduler has said whether the attempt is over: then the happy path writes no journal.
     answered: Vec<QueueId>,
     stopping: Option<Timestamp>,
+    since: Timestamp,
+    lately: Counters,
 }
 
 /// Gives the scheduler's new settings; `None` when the old ones stay in force.
@@ -89,6 +94,8 @@ impl Manager {
             again: BTreeSet::new(),
             answered: Vec::new(),
             stopping: None,
+            since: Timestamp::now(),
+            lately: Counters::default(),
         }
     }
 
@@ -215,6 +222,7 @@ impl Manager {
             Event::Answer { worker, job, answer } => self.answered(worker, job, answer, now),
             Event::Unsent { worker, job, error } => self.unsent(worker, job, &error, now),
             Event::Change { verb, ids, reply } => self.change(verb, ids, reply, now),
+            Event::Status(reply) => self.tell_status(&reply, now),
             Event::Signal(Signal::Reload(wish)) => {
                 let (settings, report) = (self.reload)(&self.disk);
                 if let Some(settings) = settings {
@@ -239,6 +247,10 @@ impl Manager {
         }
         match source {
             Source::Deferred(due) => self.scheduler.deferred(id, due),
+            Source::Incoming => {
+                self.lately.received(Timestamp::now());
+                self.scheduler.arrived(id, source);
+            }
             _ => self.scheduler.arrived(id, source),
         }
     }

@@ -34,6 +34,9 @@ pub const MAX_IDLE: usize = 20_000;
 /// How many jobs may wait for the answer of a probe.
 pub const PROBE_QUEUE: usize = 5;
 
+/// A lane that nothing goes out of, or a probe only: until when (`None`: it is being tried), and why.
+pub type Pause<'a> = (&'a Lane, Option<Timestamp>, &'a Status);
+
 /// How long lanes are paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pauses {
@@ -364,6 +367,25 @@ impl Destinations {
     /// When `expire` has something to do.
     pub fn deadline(&self) -> Option<Timestamp> {
         self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// At most `most`, the first to be tried in front; and how many there are.
+    pub fn paused(&self, most: usize) -> (Vec<Pause<'_>>, usize) {
+        let mut paused: Vec<_> = self
+            .lanes
+            .values()
+            .filter_map(|state| match &state.health {
+                Health::Open => None,
+                Health::Throttled(throttle) => Some((&state.lane, Some(throttle.until), &throttle.reason)),
+                Health::Probing(reason) => Some((&state.lane, None, reason)),
+            })
+            .collect();
+        let total = paused.len();
+        paused.sort_by_cached_key(|(lane, until, _)| {
+            (*until, lane.destination.nexthop.to_string(), lane.mailbox.clone())
+        });
+        paused.truncate(most);
+        (paused, total)
     }
 
     /// How many lanes are remembered.

@@ -42,7 +42,7 @@ pub use types::{Action, Facts, Settings, Share, Source};
 use backoff::Jitter;
 use common::destination::Transport;
 use common::time::Timestamp;
-use destinations::Destinations;
+use destinations::{Destinations, Pause};
 use jobs::{no_worker, out_of_time};
 use loading::Memory;
 use spool::id::QueueId;
@@ -255,6 +255,16 @@ impl Scheduler {
     /// Messages that wait for their time, or for room.
     pub fn waiting_len(&self) -> usize {
         self.waiting.len() + self.memory.fresh_len()
+    }
+
+    /// The transports of the workers that are connected, in no order.
+    pub fn agents(&self) -> Vec<Transport> {
+        self.workers.transports().collect()
+    }
+
+    /// Destinations that nothing goes to for now, `most` of them, those that are tried first in front: until when, and why. And how many there are.
+    pub fn paused(&self, most: usize) -> (Vec<Pause<'_>>, usize) {
+        self.destinations.paused(most)
     }
 
     /// Jobs in the hands of workers.

@@ -45,6 +45,11 @@ impl Workers {
         Some(jobs)
     }
 
+    /// What those that are connected deliver by, one each.
+    pub(super) fn transports(&self) -> impl Iterator<Item = Transport> {
+        self.connected.values().map(|worker| worker.transport)
+    }
+
     /// Jobs that all workers of this transport together can hold.
     pub(super) fn capacity(&self, transport: Transport) -> usize {
         self.connected.values().filter(|worker| worker.transport == transport).map(|w| w.capacity).sum()

@@ -35,6 +35,7 @@ mod restrictions;
 mod retry;
 mod routes;
 mod rules;
+mod status;
 mod submission;
 mod submitters;
 mod tls_clients;
