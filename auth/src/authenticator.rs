@@ -4,9 +4,10 @@
 //! wrong in it is logged with its line, and the others go on.
 
 use crate::dovecot::Dovecot;
-use crate::exchange::{Channel, Exchange, Failure, SCRAM, SCRAM_PLUS};
+use crate::exchange::{Channel, Exchange, Failure, OAUTHBEARER, SCRAM, SCRAM_PLUS, XOAUTH2};
 use crate::hash::verifier::{Key, mac};
 use crate::hash::{self, Hash, Verifier};
+use crate::introspection::Introspector;
 use crate::name;
 use crate::pam::{self, Pam};
 use crate::pool::Pool;
@@ -35,6 +36,8 @@ pub struct Authenticator {
 #[derive(Debug)]
 pub(crate) struct Shared {
     back_end: BackEnd,
+    /// Who says whose a token is.
+    introspector: Option<Introspector>,
     wanted: Option<Vec<MechanismName>>,
     pool: Arc<Pool>,
     /// For what names that nobody has are answered with.
@@ -44,6 +47,8 @@ pub(crate) struct Shared {
 /// Who knows names and passwords.
 #[derive(Debug)]
 enum BackEnd {
+    /// Nobody has a password here: tokens only.
+    Nobody,
     Users(UsersFile),
     Dovecot(Arc<Dovecot>),
     System(Arc<Pam>),
@@ -78,7 +83,9 @@ impl Authenticator {
     ) -> Result<Option<Self>, String> {
         let auth = &config.smtpd.auth;
         let old_back_end = old.map(|old| &old.shared.back_end);
+        let introspector = Introspector::open(&auth.introspection, secrets)?;
         let back_end = match &auth.users {
+            None if introspector.is_some() => BackEnd::Nobody,
             None => return Ok(None),
             Some(AuthUsers::File(path)) => {
                 let file = secrets.file(path).and_then(UsersFile::open);
@@ -112,7 +119,7 @@ impl Authenticator {
             Some(old) => old.shared.secret,
             None => hash::random().map_err(str::to_owned)?,
         };
-        let shared = Shared { back_end, wanted: auth.mechanisms.clone(), pool, secret };
+        let shared = Shared { back_end, introspector, wanted: auth.mechanisms.clone(), pool, secret };
         Ok(Some(Self { shared: Arc::new(shared) }))
     }
 
@@ -156,20 +163,34 @@ impl Shared {
             }
             BackEnd::Dovecot(dovecot) => (by_strength(dovecot.mechanisms()), true),
             BackEnd::System(_) => (["PLAIN", "LOGIN"].map(str::to_owned).to_vec(), false),
+            BackEnd::Nobody => (Vec::new(), false),
         };
         let offered = |name: &String| match name.as_str() {
             SCRAM_PLUS => channel.binding.is_some() && named(SCRAM_PLUS).unwrap_or(all_scram),
             SCRAM => named(SCRAM).unwrap_or(all_scram),
             other => named(other).unwrap_or(true),
         };
-        possible.into_iter().filter(offered).collect()
+        let mut names: Vec<String> = possible.into_iter().filter(offered).collect();
+        if self.introspector.is_some() {
+            // Before what sends a password that is good for longer.
+            names.retain(|name| name != OAUTHBEARER && name != XOAUTH2);
+            let at = names.iter().position(|name| !name.starts_with("SCRAM-")).unwrap_or(names.len());
+            let tokens = [OAUTHBEARER, XOAUTH2].into_iter().filter(|name| named(name).unwrap_or(true));
+            names.splice(at..at, tokens.map(str::to_owned));
+        }
+        names
+    }
+
+    /// Who says whose a token is.
+    pub(crate) fn introspector(&self) -> Option<&Introspector> {
+        self.introspector.as_ref()
     }
 
     /// The service that speaks the mechanisms itself.
     pub(crate) fn dovecot(&self) -> Option<&Arc<Dovecot>> {
         match &self.back_end {
             BackEnd::Dovecot(dovecot) => Some(dovecot),
-            BackEnd::Users(_) | BackEnd::System(_) => None,
+            BackEnd::Users(_) | BackEnd::System(_) | BackEnd::Nobody => None,
         }
     }
 
@@ -201,7 +222,7 @@ impl Shared {
     fn users(&self) -> Arc<Users> {
         match &self.back_end {
             BackEnd::Users(users) => users.watched.get(),
-            BackEnd::Dovecot(_) | BackEnd::System(_) => Arc::default(),
+            BackEnd::Dovecot(_) | BackEnd::System(_) | BackEnd::Nobody => Arc::default(),
         }
     }
 

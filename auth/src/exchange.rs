@@ -3,6 +3,8 @@
 use crate::authenticator::Shared;
 use crate::dovecot::line::Answer;
 use crate::dovecot::link::Request;
+use crate::introspection::answer::Verdict;
+use crate::mechanism::bearer;
 use crate::mechanism::plain::{self, Claim};
 use crate::mechanism::scram::{Binding, Conversation, First, ScramError};
 use crate::name;
@@ -15,6 +17,11 @@ use std::sync::Arc;
 pub(crate) const SCRAM: &str = "SCRAM-SHA-256";
 /// The same, bound to the channel.
 pub(crate) const SCRAM_PLUS: &str = "SCRAM-SHA-256-PLUS";
+
+/// RFC 7628.
+pub(crate) const OAUTHBEARER: &str = "OAUTHBEARER";
+/// Its older brother.
+pub(crate) const XOAUTH2: &str = "XOAUTH2";
 
 /// What the mechanisms have to know about the connection.
 #[derive(Debug, Clone)]
@@ -101,6 +108,10 @@ enum State {
     ScramProof(Box<Conversation>, Result<String, &'static str>),
     /// The client has our proof, and says nothing more.
     ScramLast(String),
+    /// A token is wanted.
+    Bearer,
+    /// The token is not taken, and the client has been told why: it has to end the exchange (RFC 7628 3.2.3).
+    BearerRefused(Failure),
     Dovecot,
     DovecotAsks(Request),
     /// Dovecot has said yes, and the client is told something at last.
@@ -112,6 +123,7 @@ impl Exchange {
     /// With a mechanism that is built, and offered.
     pub(crate) fn begin(shared: Arc<Shared>, mechanism: &str, channel: &Channel) -> Option<Self> {
         let state = match mechanism {
+            OAUTHBEARER | XOAUTH2 if shared.introspector().is_some() => State::Bearer,
             _ if shared.dovecot().is_some() => State::Dovecot,
             "PLAIN" => State::Plain,
             "LOGIN" => State::LoginName,
@@ -155,6 +167,11 @@ impl Exchange {
             State::ScramProof(conversation, user) => {
                 self.scram_proof(&conversation, user, response.unwrap_or_default())
             }
+            State::Bearer => match response {
+                None => self.ask(State::Bearer, b""),
+                Some(message) => self.bearer(message).await,
+            },
+            State::BearerRefused(failure) => Step::Failed(failure),
             State::Dovecot => {
                 let Some(dovecot) = self.shared.dovecot().cloned() else { return ended() };
                 match dovecot.begin(&self.mechanism, &self.channel, response).await {
@@ -175,6 +192,38 @@ impl Exchange {
             },
             State::Over => ended(),
         }
+    }
+
+    async fn bearer(&mut self, message: &[u8]) -> Step {
+        let old = self.mechanism == XOAUTH2;
+        let claim = if old { bearer::xoauth2(message) } else { bearer::oauthbearer(message) };
+        let claim = match claim {
+            Ok(claim) => claim,
+            Err(what) => return Step::Failed(Failure::Malformed(what)),
+        };
+        let Some(introspector) = self.shared.introspector() else { return ended() };
+        let verdict = match &claim.token {
+            Some(token) => introspector.ask(token).await,
+            None => Ok(Verdict::Refused { why: "no token was sent".into(), scope: false }),
+        };
+        let claimed = claim.name.as_deref();
+        let (why, scope) = match verdict {
+            Err(what) => return Step::Failed(Failure::Unavailable(what)),
+            // A token is for its own user, whoever the client says it is.
+            Ok(Verdict::Of(name)) if claimed.is_none_or(|claimed| name::key(claimed) == name::key(&name)) => {
+                return self.done(name);
+            }
+            Ok(Verdict::Of(_)) => ("the token is somebody else's".to_owned(), false),
+            Ok(Verdict::Refused { why, scope }) => (why, scope),
+        };
+        let status = match (old, scope) {
+            (true, _) => "401",
+            (false, true) => "insufficient_scope",
+            (false, false) => "invalid_token",
+        };
+        let complaint = bearer::complaint(status, introspector.scope());
+        let failure = Failure::wrong(claimed, why);
+        self.ask(State::BearerRefused(failure), &complaint)
     }
 
     fn dovecot_said(&mut self, request: Request, answer: Answer) -> Step {

@@ -9,9 +9,14 @@ use std::path::Path;
 /// Keys that are absent by default, so that all of them are seen.
 const OPTIONAL: &str = "[smtpd]\nuser = \"a\"\nsender_logins = \"s\"\n[smtpd.tls]\ncertificate = \"i\"\nprivate_key = \"j\"\nclient_ca_file = \"p\"\nrelay_clientcerts = \"o\"\n[[smtpd.tls.certificates]]\ncertificate = \"l\"\nprivate_key = \"m\"\n[queued]\nuser = \"b\"\nnotification_templates = \"f\"\n[deliverd]\nuser = \"c\"\n\
                         relay_host = \"[d]:1\"\ntransport = \"e\"\nrelay_credentials = \"k\"\ntls_policy = \"g\"\nca_file = \"h\"\n\
-                        [smtpd.auth]\nusers = \"n\"\nmechanisms = [\"PLAIN\"]\n";
+                        [smtpd.auth]\nusers = \"n\"\nmechanisms = [\"PLAIN\"]\n\
+                        [smtpd.auth.introspection]\nurl = \"https://o/\"\nclient_id = \"p\"\nclient_secret = \"q\"\naudience = \"r\"\nca_file = \"s\"\n";
 /// Keys whose default depends on the machine, or is nothing.
-const WITHOUT_DEFAULT: [&str; 17] = [
+const WITHOUT_DEFAULT: [&str; 21] = [
+    "url",
+    "client_id",
+    "client_secret",
+    "audience",
     "client_ca_file",
     "relay_clientcerts",
     "mechanisms",

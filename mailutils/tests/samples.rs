@@ -76,6 +76,12 @@ fn every_key_is_in_the_sample_and_explained() {
     all.smtpd.tls.certificates = vec![other];
     all.smtpd.auth.users = Some(AuthUsers::System);
     all.smtpd.auth.mechanisms = Some(Vec::new());
+    let introspection = &mut all.smtpd.auth.introspection;
+    introspection.url = Some("https://x/".parse().unwrap());
+    introspection.client_id = Some("x".into());
+    introspection.client_secret = Some("x".into());
+    introspection.audience = Some("x".into());
+    introspection.ca_file = Some("x".into());
     all.queued.user = Some("x".into());
     all.queued.notification_templates = Some("x".into());
     all.deliverd.user = Some("x".into());

@@ -106,6 +106,7 @@ impl Config {
             absolute(file);
         }
         self.smtpd.auth.path_mut().into_iter().for_each(absolute);
+        self.smtpd.auth.introspection.paths_mut().for_each(absolute);
         if let LogTo::File(file) = &mut self.log.to {
             absolute(file);
         }
@@ -144,7 +145,7 @@ impl Config {
 
     /// A listener that nobody could use: its number, and why.
     fn listener_problem(&self) -> Option<(usize, String)> {
-        let nobody = self.smtpd.auth.users.is_none();
+        let nobody = self.smtpd.auth.users.is_none() && self.smtpd.auth.introspection.url.is_none();
         self.smtpd.listen.iter().enumerate().find_map(|(number, listen)| {
             let login = listen.auth || listen.kind == ListenKind::Submission;
             let what = if listen.auth { "auth = true" } else { "kind = \"submission\"" };

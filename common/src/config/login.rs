@@ -1,5 +1,6 @@
 //! `[smtpd.auth]`: who may log in, and how.
 
+use super::Introspection;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,11 +20,18 @@ pub struct SmtpdAuth {
     pub mechanisms: Option<Vec<MechanismName>>,
     /// The PAM service behind users = "system": a file in /etc/pam.d.
     pub pam_service: String,
+    /// Whom to ask whose an OAuth 2.0 token is.
+    pub introspection: Introspection,
 }
 
 impl Default for SmtpdAuth {
     fn default() -> Self {
-        Self { users: None, mechanisms: None, pam_service: "ironpost".into() }
+        Self {
+            users: None,
+            mechanisms: None,
+            pam_service: "ironpost".into(),
+            introspection: Introspection::default(),
+        }
     }
 }
 
@@ -130,11 +138,18 @@ impl SmtpdAuth {
                 "pam_service must be the name of a file in /etc/pam.d: letters, digits, \"-\" and \"_\"";
             return Some((&["smtpd", "auth", "pam_service"], text.into()));
         }
+        if let Some(problem) = self.introspection.problem() {
+            return Some(problem);
+        }
         let names = self.mechanisms.as_ref()?;
         if names.is_empty() {
             return Some((MECHANISMS, "mechanisms is empty: without it all are offered that can be".into()));
         }
-        let unknown = names.iter().find(|name| !own.is_empty() && !own.contains(&name.as_str()));
+        let with_token = |name: &MechanismName| {
+            self.introspection.url.is_some() && ["OAUTHBEARER", "XOAUTH2"].contains(&name.as_str())
+        };
+        let unknown =
+            names.iter().find(|name| !own.is_empty() && !own.contains(&name.as_str()) && !with_token(name));
         unknown.map(|name| {
             (MECHANISMS, format!("{} is not known for these users: there are {}", name.0, own.join(", ")))
         })

@@ -6,6 +6,7 @@
 
 pub mod destinations;
 mod error;
+mod introspection;
 mod load;
 mod login;
 mod networks;
@@ -16,6 +17,7 @@ mod values;
 
 pub use destinations::{Destinations, Override};
 pub use error::ConfigError;
+pub use introspection::Introspection;
 pub use login::{AuthUsers, MechanismName, SmtpdAuth};
 pub use networks::{Network, Networks};
 pub use restrictions::Restrictions;

@@ -16,6 +16,7 @@ impl Config {
                 first
                     .chain(others.flat_map(|one| [&*one.certificate, &*one.private_key]))
                     .chain(users)
+                    .chain(self.smtpd.auth.introspection.client_secret.as_deref())
                     .collect()
             }
             Daemon::DeliverdSmtp => self.deliverd.relay_credentials.as_deref().into_iter().collect(),

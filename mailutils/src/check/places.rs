@@ -38,6 +38,15 @@ pub fn check(file: &Path, config: &Config, ids: &Identities) -> Vec<Finding> {
     for file in [&config.deliverd.tls_policy, &config.deliverd.ca_file].into_iter().flatten() {
         findings.extend(error(deliverd, deliverd.read(file)));
     }
+    if let Some(path) = &config.smtpd.auth.introspection.client_secret {
+        match fs::metadata(path) {
+            Err(error) => findings.push(Finding::Error(format!("{}: cannot read: {error}", path.display()))),
+            Ok(meta) => {
+                let what = common::secret::problem(&meta, &ids.smtpd);
+                findings.extend(what.map(|what| Finding::Error(format!("{}: {what}", path.display()))));
+            }
+        }
+    }
     let table = config.deliverd.relay_credentials.clone();
     for path in table.into_iter().chain(crate::reload::token_files(config)) {
         if let Ok(meta) = fs::metadata(&path)

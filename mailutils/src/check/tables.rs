@@ -33,7 +33,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
     if let Some(path) = &config.deliverd.relay_credentials {
         findings.extend(credentials(path, config));
     }
-    if let Some(path) = &config.deliverd.ca_file {
+    for path in [&config.deliverd.ca_file, &config.smtpd.auth.introspection.ca_file].into_iter().flatten() {
         let wrong = Roots::from_file(path).err();
         findings.extend(wrong.map(|what| Finding::Error(format!("{}: {what}", path.display()))));
     }

@@ -133,7 +133,7 @@ deliverd local  down
 queue           34 messages: 1 incoming, 2 active, 30 deferred, 1 corrupt, 2 under way
 last 5 min      10 received; recipients: 9 delivered, 3 deferred, 1 failed
 paused          smtp:a.example, being tried: connect to a.example[192.0.2.1]:25: Connection refused
-paused          smtp:[relay.example]:587, next try {next}: SASL\\x1b[0m failed
+paused          smtp:[relay.example]:587, next try {next}: SASL\\u{{1b}}[0m failed
 paused          and 5 more
 warning         /etc/x.pem: the certificate ends on Sunday
 "

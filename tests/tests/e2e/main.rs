@@ -20,6 +20,7 @@ mod known_holes;
 mod lab;
 mod latency;
 mod load;
+mod login_token;
 mod pair;
 mod privileges;
 mod protocol;
