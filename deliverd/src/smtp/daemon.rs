@@ -90,7 +90,8 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     common::notify::ready();
     let inputs = Inputs { socket: spool.dispatch_socket(), queued: ids.queued.uid, context, stop };
     runtime.block_on(async {
-        worker::run(inputs).await;
+        // On a thread of the runtime: here each job would be a hand-over between two threads.
+        let _ = tokio::spawn(worker::run(inputs)).await;
         let _ = tokio::time::timeout(Duration::from_secs(2), pool.close()).await;
     });
     // A read that hangs must not keep the process.

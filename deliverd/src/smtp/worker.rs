@@ -15,18 +15,22 @@ use common::destination::Transport;
 use common::packet::{Packet, PacketSocket};
 use common::status::{EnhancedCode, Status};
 use common::time::Timestamp;
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::{Uid, geteuid};
 use spool::dispatch::{FromWorker, Job, MAX_FRAME, ToWorker, VERSION};
 use std::collections::HashMap;
 use std::fs::File;
+use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Jobs held at once.
@@ -100,6 +104,11 @@ impl Socket {
         self.readiness.async_io(Interest::READABLE, || self.packets.receive()).await
     }
 
+    /// Neither side can send any more.
+    fn close(&self) {
+        let _ = shutdown(self.packets.as_fd().as_raw_fd(), Shutdown::Both);
+    }
+
     async fn send(&self, frame: &FromWorker) -> io::Result<()> {
         let bytes = encode(frame).map_err(io::Error::other)?;
         self.readiness.async_io(Interest::WRITABLE, || self.packets.send(&bytes, &[])).await
@@ -117,33 +126,77 @@ async fn connect<D>(inputs: &Inputs<D>) -> io::Result<Arc<Socket>> {
     Ok(Arc::new(Socket::new(socket)?))
 }
 
-/// Jobs in hand, by number.
-type Jobs = HashMap<u64, Stopper>;
+/// What is in hand: jobs, and answers on their way. Each job's task answers for itself, so that nobody has to be woken for it.
+#[derive(Default)]
+struct InHand {
+    state: Mutex<State>,
+    empty: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Jobs without answer, by number.
+    jobs: HashMap<u64, Stopper>,
+    /// Tasks of jobs.
+    open: usize,
+}
+
+impl InHand {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, number: u64, stopper: Stopper) -> io::Result<()> {
+        let mut state = self.lock();
+        if state.jobs.contains_key(&number) || state.jobs.len() >= CAPACITY as usize {
+            return Err(io::Error::other(format!("job {number} given twice, or too many jobs")));
+        }
+        state.jobs.insert(number, stopper);
+        state.open += 1;
+        Ok(())
+    }
+
+    /// To be called before the answer is sent: with it queued may give the next.
+    fn done(&self, number: u64) {
+        self.lock().jobs.remove(&number);
+    }
+
+    /// The answer is sent.
+    fn answered(&self) {
+        let mut state = self.lock();
+        state.open -= 1;
+        if state.open == 0 {
+            self.empty.notify_one();
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().open == 0
+    }
+
+    fn cancel(&self, number: u64) {
+        if let Some(stopper) = self.lock().jobs.get(&number) {
+            stopper.stop();
+        }
+    }
+
+    fn stop(&self) {
+        self.lock().jobs.values().for_each(Stopper::stop);
+    }
+}
 
 /// One connection: until queued goes away (an error) or we are told to stop and everything in hand is
 /// answered.
 async fn serve<D: Dns>(socket: Arc<Socket>, inputs: &Inputs<D>) -> io::Result<()> {
     let hello = FromWorker::Hello { version: VERSION, transport: Transport::Smtp, capacity: CAPACITY };
     socket.send(&hello).await?;
-    let (answers, mut unsent) = mpsc::channel::<FromWorker>(2 * CAPACITY as usize);
-    let mut jobs = Jobs::new();
-    // Answers are written by a task of their own, so that neither direction waits for the other.
-    let (sent, mut done) = mpsc::unbounded_channel::<io::Result<u64>>();
-    let writer = tokio::spawn({
-        let socket = socket.clone();
-        async move {
-            while let Some(frame) = unsent.recv().await {
-                let FromWorker::Done { number, .. } = frame else { continue };
-                if sent.send(socket.send(&frame).await.map(|()| number)).is_err() {
-                    return;
-                }
-            }
-        }
-    });
+    let in_hand = Arc::new(InHand::default());
+    // An answer that cannot be sent ends the connection.
+    let (failed, mut failure) = mpsc::unbounded_channel::<io::Error>();
     let mut stop = inputs.stop.clone();
     let mut end: Option<Instant> = None;
     let result = loop {
-        if end.is_some() && jobs.is_empty() {
+        if end.is_some() && in_hand.is_empty() {
             break Ok(());
         }
         tokio::select! {
@@ -153,77 +206,77 @@ async fn serve<D: Dns>(socket: Arc<Socket>, inputs: &Inputs<D>) -> io::Result<()
                     Ok(None) => break Err(io::Error::other("closed by queued")),
                     Err(error) => break Err(error),
                 };
-                if let Err(error) = take(packet, &mut jobs, inputs, &answers) {
+                if let Err(error) = take(packet, &socket, &in_hand, inputs, &failed) {
                     break Err(error);
                 }
             }
-            Some(number) = done.recv() => match number {
-                Ok(number) => drop(jobs.remove(&number)),
-                Err(error) => break Err(error),
-            },
+            Some(error) = failure.recv() => break Err(error),
+            () = in_hand.empty.notified(), if end.is_some() => {}
             _ = stop.wait_for(|stop| *stop), if end.is_none() => end = Some(Instant::now() + GRACE),
-            () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
-                jobs.values().for_each(Stopper::stop);
-                break Ok(());
-            }
+            () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break Ok(()),
         }
     };
-    jobs.values().for_each(Stopper::stop);
+    in_hand.stop();
     // What was stopped comes to its end; after a clean stop its answers still count.
     let rest = async {
-        while !jobs.is_empty() {
-            match done.recv().await {
-                Some(Ok(number)) => drop(jobs.remove(&number)),
-                Some(Err(_)) | None => return,
+        while !in_hand.is_empty() {
+            tokio::select! {
+                () = in_hand.empty.notified() => {}
+                _ = failure.recv() => return,
             }
         }
     };
     let _ = timeout(STOPPING, rest).await;
-    writer.abort();
+    // Also for what does not come to its end.
+    socket.close();
     result
 }
 
 /// Handles one packet. Errors end the connection: the two builds do not understand each other.
 fn take<D: Dns>(
     packet: Packet,
-    jobs: &mut Jobs,
+    socket: &Arc<Socket>,
+    in_hand: &Arc<InHand>,
     inputs: &Inputs<D>,
-    answers: &mpsc::Sender<FromWorker>,
+    failed: &mpsc::UnboundedSender<io::Error>,
 ) -> io::Result<()> {
     let frame = decode::<ToWorker, MAX_FRAME>(&packet.bytes).map_err(io::Error::other)?;
     let job = match frame {
         ToWorker::Job(job) => job,
         ToWorker::Cancel(number) => {
-            if let Some(stopper) = jobs.get(&number) {
-                stopper.stop();
-            }
+            in_hand.cancel(number);
             return Ok(());
         }
     };
-    if jobs.contains_key(&job.number) || jobs.len() >= CAPACITY as usize {
-        return Err(io::Error::other(format!("job {} given twice, or too many jobs", job.number)));
-    }
     let left = job.deadline.since(Timestamp::now());
     let (stopper, limit) = deadline(Instant::now() + left);
-    jobs.insert(job.number, stopper);
+    in_hand.begin(job.number, stopper)?;
     let context = inputs.context.borrow().clone();
-    let answers = answers.clone();
+    let (socket, in_hand, failed) = (socket.clone(), in_hand.clone(), failed.clone());
     let file = packet.files.into_iter().next();
     tokio::spawn(async move {
-        let job = Arc::new(job);
-        let work = tokio::spawn({
-            let job = job.clone();
-            async move { work(&job, file, &context, limit).await }
-        });
-        let report = work.await.unwrap_or_else(|_| {
+        let report = guarded(work(&job, file, &context, limit)).await.unwrap_or_else(|| {
             let status = Status::local(EnhancedCode::new(4, 3, 0), "mail system: delivery ended by a bug");
             Report::of_all(&job, &status, true)
         });
         report.log(&job);
-        // Nobody listens any more when the connection is gone.
-        let _ = answers.send(report.answer(&job)).await;
+        in_hand.done(job.number);
+        if let Err(error) = socket.send(&report.answer(&job)).await {
+            let _ = failed.send(error);
+        }
+        in_hand.answered();
     });
     Ok(())
+}
+
+/// What a future comes to; `None` when it panics (the log has the panic).
+async fn guarded<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = Box::pin(future);
+    poll_fn(move |context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+        polled.map_or(Poll::Ready(None), |poll| poll.map(Some))
+    })
+    .await
 }
 
 async fn work<D: Dns>(
