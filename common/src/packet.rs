@@ -86,6 +86,15 @@ impl PacketSocket {
 
     /// Sends one packet with its files. Waits when the buffer is full, unless non-blocking.
     pub fn send(&self, bytes: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_with(SendFlags::NOSIGNAL, bytes, files)
+    }
+
+    /// As `send`, but gives `WouldBlock` instead of waiting.
+    pub fn try_send(&self, bytes: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_with(SendFlags::NOSIGNAL | SendFlags::DONTWAIT, bytes, files)
+    }
+
+    fn send_with(&self, flags: SendFlags, bytes: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<()> {
         if bytes.is_empty() || bytes.len() > MAX_PACKET || files.len() > MAX_FILES {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "packet empty or too large"));
         }
@@ -95,7 +104,7 @@ impl PacketSocket {
             ancillary.push(SendAncillaryMessage::ScmRights(files));
         }
         loop {
-            match sendmsg(&self.0, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL) {
+            match sendmsg(&self.0, &[IoSlice::new(bytes)], &mut ancillary, flags) {
                 Ok(_) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),

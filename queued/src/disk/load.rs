@@ -4,6 +4,7 @@
 //! delivered, so that it happens once; routes are computed anew at each attempt and written nowhere.
 
 use super::{Disk, corrupt, deliver_here};
+use crate::dispatch::OpenFile;
 use crate::message::Message;
 use crate::scheduler::destinations::Lane;
 use crate::scheduler::{Share, Source};
@@ -46,6 +47,8 @@ pub struct Ready {
     pub unsaved: Vec<Entry>,
     /// When this attempt began.
     pub activated: Timestamp,
+    /// For the first job.
+    pub file: Option<OpenFile>,
 }
 
 pub(super) fn load(disk: &Disk, id: QueueId, source: Source, now: Timestamp) -> Loaded {
@@ -103,7 +106,8 @@ fn read(disk: &Disk, id: QueueId, path: &Path, now: Timestamp) -> io::Result<Loa
         deliver_here::log("local", &message, *number, status, now);
     }
     decided.extend(broken);
-    Ok(Loaded::Ready(Box::new(Ready { message, shares, decided, unsaved, activated: now })))
+    let file = if shares.is_empty() { None } else { OpenFile::new(path) };
+    Ok(Loaded::Ready(Box::new(Ready { message, shares, decided, unsaved, activated: now, file })))
 }
 
 /// Expands the recipients that no expansion has touched yet. Gives the facts for the journal, and the recipients that cannot be expanded.

@@ -16,7 +16,7 @@ pub use load::{Loaded, Ready};
 pub use settle::{Settle, Settled};
 
 use crate::bounce::Texts;
-use crate::message::Lifetimes;
+use crate::message::{Lifetimes, Step};
 use crate::scheduler::Source;
 use common::address::Domain;
 use common::config::Config;
@@ -41,6 +41,8 @@ use std::time::Duration;
 
 /// How many threads do file work. Most of their time is spent waiting for the disk.
 const THREADS: usize = 8;
+/// For so many quick tasks one thread is woken.
+const IN_A_ROW: usize = 4;
 
 /// What can be asked for.
 #[derive(Debug)]
@@ -256,11 +258,25 @@ fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
+impl Task {
+    /// Is it done in microseconds unless the disk is in the way? Of these a thread does several in a row; each of the others may
+    /// take its time (content is read or copied, something is synced) and holds up nothing.
+    fn is_quick(&self) -> bool {
+        match self {
+            Self::Load(_, Source::Incoming) => true,
+            Self::Settle(work) => work.failures == 0 && work.message.next_step() == Step::Remove,
+            _ => false,
+        }
+    }
+}
+
 /// The threads.
 #[derive(Debug)]
 pub struct Pool {
     tasks: Arc<Tasks>,
     outstanding: usize,
+    /// Given out, but nobody has been woken for it yet.
+    fresh: Vec<Task>,
 }
 
 /// What waits for a thread.
@@ -283,12 +299,15 @@ impl Tasks {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, task: Task) {
+    /// Takes these and wakes as many threads as they are worth: waking one costs more than a quick task does.
+    fn add(&self, tasks: &mut Vec<Task>) {
+        let quick = tasks.iter().filter(|task| task.is_quick()).count();
+        let worth = quick.div_ceil(IN_A_ROW) + tasks.len() - quick;
         let mut waiting = self.lock();
-        waiting.tasks.push_back(task);
-        let wake = waiting.idle > 0;
+        waiting.tasks.extend(tasks.drain(..));
+        let wake = worth.min(waiting.idle);
         drop(waiting);
-        if wake {
+        for _ in 0..wake {
             self.more.notify_one();
         }
     }
@@ -298,6 +317,10 @@ impl Tasks {
         let mut waiting = self.lock();
         loop {
             if let Some(task) = waiting.tasks.pop_front() {
+                // What stands behind it was to be done by this thread, too.
+                if !task.is_quick() && !waiting.tasks.is_empty() && waiting.idle > 0 {
+                    self.more.notify_one();
+                }
                 return Some(task);
             }
             if waiting.over {
@@ -313,6 +336,7 @@ impl Tasks {
 /// The threads end when they have done what they were given.
 impl Drop for Pool {
     fn drop(&mut self) {
+        self.wake();
         self.tasks.lock().over = true;
         self.tasks.more.notify_all();
     }
@@ -321,7 +345,7 @@ impl Drop for Pool {
 impl Pool {
     /// Starts them. `report` hands a result to the owner of the queue.
     pub fn start(disk: &Arc<Disk>, report: impl Fn(Done) + Clone + Send + 'static) -> io::Result<Self> {
-        let pool = Self { tasks: Arc::default(), outstanding: 0 };
+        let pool = Self { tasks: Arc::default(), outstanding: 0, fresh: Vec::new() };
         for number in 0..THREADS {
             let (disk, tasks, report) = (disk.clone(), pool.tasks.clone(), report.clone());
             std::thread::Builder::new().name(format!("disk-{number}")).spawn(move || {
@@ -333,10 +357,17 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Gives out a task. Does not wait: the caller bounds how many are out.
+    /// Gives out a task, which begins after [`Pool::wake`]. Does not wait: the caller bounds how many are out.
     pub fn give(&mut self, task: Task) {
         self.outstanding += 1;
-        self.tasks.add(task);
+        self.fresh.push(task);
+    }
+
+    /// Lets begin what has been given out.
+    pub fn wake(&mut self) {
+        if !self.fresh.is_empty() {
+            self.tasks.add(&mut self.fresh);
+        }
     }
 
     /// To be called for each result received.

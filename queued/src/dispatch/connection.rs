@@ -1,5 +1,9 @@
 //! One delivery agent: its greeting, its jobs, its answers.
+//!
+//! What the socket takes at once goes out on the thread of the queue's owner, with the descriptor that loading has opened; what would have to
+//! wait, or needs a file opened, goes to a thread that writes to this agent alone. The order of frames is kept.
 
+use super::open_file::{OpenFile, open};
 use super::{HELLO_TIME, Peers, set_timeout};
 use crate::manager::{Answered, Event};
 use crate::scheduler::{JobId, WorkerId};
@@ -9,21 +13,20 @@ use common::packet::PacketSocket;
 use nix::sys::socket::{Shutdown, shutdown};
 use spool::dispatch::{FromWorker, Job, MAX_FRAME, ToWorker, VERSION};
 use spool::layout::{Queue, Spool};
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 
 /// Most jobs that any worker is given at once, whatever it says.
 const MAX_CAPACITY: usize = 10_000;
 
-/// For the thread that writes to a worker.
+/// For a worker.
 #[derive(Debug)]
 pub enum Outgoing {
-    /// Open the message and hand it over.
-    Job(Box<Job>),
+    /// Hand the message over; it is opened if it is not open.
+    Job(Box<Job>, Option<OpenFile>),
     /// Tell it to stop working on this.
     Cancel(JobId),
 }
@@ -33,12 +36,44 @@ pub enum Outgoing {
 pub struct Worker {
     socket: Arc<PacketSocket>,
     outgoing: SyncSender<Outgoing>,
+    /// What the writing thread has not done yet.
+    backlog: Arc<AtomicUsize>,
 }
 
 impl Worker {
     /// Hands something over without waiting; `false` when the worker takes nothing any more.
     pub fn send(&self, outgoing: Outgoing) -> bool {
+        let outgoing = match outgoing {
+            Outgoing::Job(job, Some(file)) if self.backlog.load(Ordering::Acquire) == 0 => {
+                match self.send_now(job, file) {
+                    Ok(None) => return true,
+                    Ok(Some(later)) => later,
+                    Err(error) => {
+                        common::warn!("delivery agent: {error}");
+                        return false;
+                    }
+                }
+            }
+            other => other,
+        };
+        self.backlog.fetch_add(1, Ordering::AcqRel);
         self.outgoing.try_send(outgoing).is_ok()
+    }
+
+    /// Gives it back when the socket takes nothing now.
+    fn send_now(&self, job: Box<Job>, file: OpenFile) -> io::Result<Option<Outgoing>> {
+        let frame = ToWorker::Job(*job);
+        let bytes = codec::encode(&frame).map_err(io::Error::other)?;
+        match self.socket.try_send(&bytes, &[file.as_fd()]) {
+            Ok(()) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => match frame {
+                ToWorker::Job(job) => Ok(Some(Outgoing::Job(Box::new(job), Some(file)))),
+                ToWorker::Cancel(number) => Ok(Some(Outgoing::Cancel(number))),
+            },
+            // It is gone: its jobs come back when the reader notices.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Ends the connection; its threads notice, and its jobs come back.
@@ -64,14 +99,15 @@ pub(super) fn run(
     };
     // Jobs and their cancellations: more can never be on the way.
     let (outgoing, jobs) = sync_channel(2 * capacity + 1);
-    let worker = Worker { socket: socket.clone(), outgoing };
+    let backlog = Arc::new(AtomicUsize::new(0));
+    let worker = Worker { socket: socket.clone(), outgoing, backlog: backlog.clone() };
     if events.send(Event::WorkerCame { id, worker, transport, capacity }).is_err() {
         return;
     }
     let (writer_socket, writer_events, writer_spool) = (socket.clone(), events.clone(), spool.clone());
     let writer = std::thread::Builder::new()
         .name(format!("worker-{id}-out"))
-        .spawn(move || write(id, &writer_socket, &writer_spool, &jobs, &writer_events));
+        .spawn(move || write(id, &writer_socket, &writer_spool, (&jobs, &backlog), &writer_events));
     match &writer {
         Ok(_) => read(id, &socket, events),
         Err(error) => common::error!("cannot start a thread for a delivery agent: {error}"),
@@ -135,24 +171,22 @@ fn write(
     id: WorkerId,
     socket: &PacketSocket,
     spool: &Spool,
-    jobs: &Receiver<Outgoing>,
+    (jobs, backlog): (&Receiver<Outgoing>, &AtomicUsize),
     events: &Sender<Event>,
 ) {
     for outgoing in jobs {
         let sent = match outgoing {
             Outgoing::Cancel(number) => send(socket, &ToWorker::Cancel(number), None),
-            Outgoing::Job(job) => {
-                let number = job.number;
-                // Opened afresh for reading only: workers share neither an offset nor the right to write.
-                match open(spool, &job) {
-                    Ok(file) => send(socket, &ToWorker::Job(*job), Some(&file)),
-                    Err(error) => {
-                        let _ = events.send(Event::Unsent { worker: id, job: number, error });
-                        continue;
-                    }
+            Outgoing::Job(job, Some(file)) => send(socket, &ToWorker::Job(*job), Some(file.as_fd())),
+            Outgoing::Job(job, None) => match open(&spool.path(Queue::Active, job.queue_id)) {
+                Ok(file) => send(socket, &ToWorker::Job(*job), Some(file.as_fd())),
+                Err(error) => {
+                    let _ = events.send(Event::Unsent { worker: id, job: job.number, error });
+                    Ok(())
                 }
-            }
+            },
         };
+        backlog.fetch_sub(1, Ordering::AcqRel);
         if let Err(error) = sent {
             if error.kind() != io::ErrorKind::BrokenPipe {
                 common::warn!("delivery agent {id}: {error}");
@@ -164,13 +198,8 @@ fn write(
     }
 }
 
-fn open(spool: &Spool, job: &Job) -> io::Result<File> {
-    let flags = nix::fcntl::OFlag::O_NOFOLLOW.bits();
-    File::options().read(true).custom_flags(flags).open(spool.path(Queue::Active, job.queue_id))
-}
-
-fn send(socket: &PacketSocket, frame: &ToWorker, file: Option<&File>) -> io::Result<()> {
+fn send(socket: &PacketSocket, frame: &ToWorker, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let bytes = codec::encode(frame).map_err(io::Error::other)?;
-    let files: Vec<_> = file.into_iter().map(AsFd::as_fd).collect();
+    let files: Vec<_> = file.into_iter().collect();
     socket.send(&bytes, &files)
 }

@@ -1,11 +1,13 @@
 //! Meeting the delivery agents: `private/dispatch`.
 //!
-//! Each connection has a thread that reads and one that writes, so that a worker which does not read its socket holds up nobody but itself. How
+//! Each connection has a thread that reads and one that writes what has to wait, so that a worker which does not read its socket holds up nobody but itself. How
 //! much can be outstanding is bounded by the capacity that the worker names when it connects. Who may be a worker is decided by the kernel's word about the peer.
 
 mod connection;
+mod open_file;
 
 pub use connection::{Outgoing, Worker};
+pub use open_file::OpenFile;
 
 use crate::manager::Event;
 use crate::scheduler::WorkerId;

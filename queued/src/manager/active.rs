@@ -1,6 +1,7 @@
 //! A message in memory: what is known of it, what of that is not written down yet, and in whose hands it is.
 
 use crate::disk::{Ready, Settle};
+use crate::dispatch::OpenFile;
 use crate::message::{Message, State};
 use common::delays::Delays;
 use common::dsn::Occasion;
@@ -32,11 +33,13 @@ pub(super) struct Active {
     failures: u32,
     /// Could it be that its content is damaged?
     suspect: bool,
+    /// For the first job.
+    pub(super) file: Option<OpenFile>,
 }
 
 impl Active {
     pub(super) fn new(ready: Ready) -> Self {
-        let Ready { message, decided, unsaved, activated, shares: _ } = ready;
+        let Ready { message, decided, unsaved, activated, shares: _, file } = ready;
         let arrived = message.arrived;
         let mut active = Self {
             message: Some(message),
@@ -48,6 +51,7 @@ impl Active {
             saving: false,
             failures: 0,
             suspect: false,
+            file,
         };
         for (number, status) in decided {
             active.record(number, status);
@@ -170,6 +174,8 @@ impl Active {
     /// Hands the message over for settlement.
     pub(super) fn settle(&mut self, due: Timestamp) -> Option<Settle> {
         let message = self.message.take()?;
+        // While the file has its name closing it costs nothing; later it might be what frees its blocks.
+        self.file = None;
         Some(Settle {
             message,
             unsaved: self.take_unsaved(),

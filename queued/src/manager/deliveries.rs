@@ -66,11 +66,9 @@ impl Manager {
         recipients: &[u32],
         now: Timestamp,
     ) {
-        let Some((message, active)) =
-            self.active.get(&id).and_then(|active| Some((active.message.as_ref()?, active)))
-        else {
-            return;
-        };
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let file = active.file.take();
+        let Some(message) = &active.message else { return };
         let deadline = deadline(now, message.facts.length);
         let job = Job {
             number,
@@ -91,7 +89,7 @@ impl Manager {
         let overdue = deadline.after(ANSWER_GRACE);
         self.deliveries.overdue.insert((overdue, number));
         self.deliveries.handed_out.insert(number, (overdue, worker));
-        if !holder.send(Outgoing::Job(Box::new(job))) {
+        if !holder.send(Outgoing::Job(Box::new(job), file)) {
             holder.close();
         }
     }

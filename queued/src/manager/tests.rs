@@ -82,6 +82,7 @@ impl Manager {
             while let Some(action) = self.scheduler.next_action(now) {
                 self.act(action, now);
             }
+            self.pool.wake();
             if so(self) {
                 return;
             }
