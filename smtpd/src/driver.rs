@@ -2,7 +2,7 @@
 //! asks for.
 //!
 //! A task each. While a client is silent, the task holds the core and nothing else: buffers are borrowed when
-//! there is something to read. Whatever happens here ends this connection alone.
+//! there is something to read, and what is seldom done (handshake, login) is boxed. Whatever happens here ends this connection alone.
 
 use crate::judge::Judge;
 use crate::login::{Desk, Visit};
@@ -100,8 +100,8 @@ impl Connection {
         self.judge.distrust();
     }
 
-    /// Serves it to its end.
-    pub async fn serve(mut self) {
+    /// Serves it to its end. Boxed, since a future holds what it is given twice.
+    pub async fn serve(mut self: Box<Self>) {
         let next = match self.converse().await {
             Ok(next) => next,
             Err(error) => {
@@ -124,7 +124,7 @@ impl Connection {
 
     async fn converse(&mut self) -> io::Result<Next> {
         if let Door::Implicit(_) = self.door {
-            self.handshake().await?;
+            Box::pin(self.handshake()).await?;
         }
         let mut next = self.act().await?;
         while next == Next::Continue {
@@ -247,7 +247,7 @@ impl Connection {
         Ok(match question {
             Question::Handshake => {
                 self.flush().await?;
-                self.handshake().await?;
+                Box::pin(self.handshake()).await?;
                 // The core knows already.
                 Answer::Yes
             }
@@ -260,11 +260,11 @@ impl Connection {
             Question::Hello { name } => self.judge.hello(&name).await,
             Question::Login { mechanism, initial } => {
                 let visit = visit(&self.session, &self.judge, &self.rules, &self.shared);
-                self.desk.begin(visit, (mechanism, initial), &self.stop).await
+                Box::pin(self.desk.begin(visit, (mechanism, initial), &self.stop)).await
             }
             Question::Response(response) => {
                 let visit = visit(&self.session, &self.judge, &self.rules, &self.shared);
-                self.desk.respond(visit, response, &self.stop).await
+                Box::pin(self.desk.respond(visit, response, &self.stop)).await
             }
             Question::Sender { sender, size } => {
                 self.judge.sender(sender, size, self.shared.store.free()).await
@@ -276,9 +276,9 @@ impl Connection {
             Question::Commit { message_id } => {
                 self.flush().await?;
                 match self.message.take() {
-                    Some(message) => {
-                        message.commit(message_id).await.map_or_else(Answer::Refused, Answer::Queued)
-                    }
+                    Some(message) => Box::pin(message.commit(message_id))
+                        .await
+                        .map_or_else(Answer::Refused, Answer::Queued),
                     None => Answer::Refused(reply::WRITE_ERROR),
                 }
             }
@@ -372,5 +372,22 @@ fn log(action: Action) {
         Action::Log(Severity::Info, line) => common::info!("{line}"),
         Action::Log(Severity::Warning, line) => common::warn!("{line}"),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, F: Future>(_: fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Thousands of sessions wait at the same time, and each holds this.
+    #[test]
+    fn a_silent_session_takes_little_room() {
+        let size = size_of_future(Connection::serve);
+        println!("{size} octets, and the connection itself {}", size_of::<Connection>());
+        assert!(size + size_of::<Connection>() <= 3072, "{size}");
     }
 }

@@ -197,7 +197,8 @@ impl Judge {
         }
         for _ in 0..ROUNDS {
             match restrictions::evaluate(lists, &self.rules.dnsbl, &self.facts, &self.found) {
-                Step::Find(needs) => self.find(needs).await,
+                // Boxed: a session that waits for its client need not keep room for the DNS.
+                Step::Find(needs) => Box::pin(self.find(needs)).await,
                 Step::Done { refusal, notes } => {
                     self.found.tidy();
                     for note in notes {

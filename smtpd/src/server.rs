@@ -184,7 +184,8 @@ async fn accept(
                     let entrance = rules.entrance(number);
                     let place = (entrance, how.proxy_protocol);
                     if let Some(arrival) = admit((stream, &door), peer, place, rules, &shared, &stop) {
-                        sessions.spawn(arrival.serve());
+                        // Boxed: on its way into the runtime a task is copied from hand to hand.
+                        sessions.spawn(Box::pin(arrival.serve()));
                     }
                 }
                 Err(error) => refused(&error).await,
@@ -259,14 +260,14 @@ impl Arrival {
                 return turn_away(self.stream, client, busy, &self.rules);
             }
         }
-        let client = judge::named(client, &self.rules).await;
+        let client = Box::pin(judge::named(client, &self.rules)).await;
         let Self { stream, door, entrance, place, rules, shared, stop, .. } = self;
         let door = (stream, door, entrance);
         let mut connection = Connection::new(door, client, local, rules, shared, stop);
         if !trusted {
             connection.distrust();
         }
-        connection.serve().await;
+        Box::new(connection).serve().await;
         drop(place);
     }
 }

@@ -25,6 +25,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -255,7 +256,9 @@ fn take<D: Dns>(
     let (socket, in_hand, failed) = (socket.clone(), in_hand.clone(), failed.clone());
     let file = packet.files.into_iter().next();
     tokio::spawn(async move {
-        let report = guarded(work(&job, file, &context, limit)).await.unwrap_or_else(|| {
+        // Boxed here: it is large, and would be copied from hand to hand on its way into the runtime.
+        let work = Box::pin(work(&job, file, &context, limit));
+        let report = guarded(work).await.unwrap_or_else(|| {
             let status = Status::local(EnhancedCode::new(4, 3, 0), "mail system: delivery ended by a bug");
             Report::of_all(&job, &status, true)
         });
@@ -270,8 +273,7 @@ fn take<D: Dns>(
 }
 
 /// What a future comes to; `None` when it panics (the log has the panic).
-async fn guarded<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = Box::pin(future);
+async fn guarded<F: Future>(mut future: Pin<Box<F>>) -> Option<F::Output> {
     poll_fn(move |context| {
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
         polled.map_or(Poll::Ready(None), |poll| poll.map(Some))
