@@ -79,8 +79,6 @@ pub enum Failure {
     Malformed(&'static str),
     /// 454 4.7.0: it cannot be found out now. The text is for the log, loudly.
     Unavailable(String),
-    /// 534 5.7.9: the back end wants another mechanism of this user.
-    TooWeak(String),
 }
 
 impl Failure {

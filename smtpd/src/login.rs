@@ -9,9 +9,7 @@ use crate::rates::Kind;
 use crate::rules::{Entrance, Rules};
 use crate::server::{Shared, Stop};
 use crate::session::auth::{Login, Offer, Secret};
-use crate::session::reply::{
-    self, LOGIN_FAILED, LOGIN_MALFORMED, LOGIN_TOO_WEAK, NO_LOGIN_NOW, Reply, UNKNOWN_MECHANISM,
-};
+use crate::session::reply::{self, LOGIN_FAILED, LOGIN_MALFORMED, NO_LOGIN_NOW, Reply, UNKNOWN_MECHANISM};
 use crate::session::{Answer, Client};
 use auth::{Channel, Exchange, Failure, Step};
 use common::config::Network;
@@ -192,7 +190,6 @@ impl Visit<'_> {
                 return (NO_LOGIN_NOW, Duration::ZERO);
             }
             Failure::Wrong { user: named, why } => (LOGIN_FAILED, why, named.or(user.clone())),
-            Failure::TooWeak(why) => (LOGIN_TOO_WEAK, why, user.clone()),
             Failure::Malformed(what) => (LOGIN_MALFORMED, what.to_owned(), user.clone()),
         };
         let shown = user.as_deref().unwrap_or("(unavailable)");

@@ -165,8 +165,6 @@ pub const LOGIN_OK: Reply = Reply::fixed(235, (2, 7, 0), "Authentication success
 pub const LOGIN_FAILED: Reply = Reply::fixed(535, (5, 7, 8), "Error: authentication failed");
 /// AUTH: for another time.
 pub const NO_LOGIN_NOW: Reply = Reply::fixed(454, (4, 7, 0), "Temporary authentication failure");
-/// AUTH: the mechanism is too weak for this user.
-pub const LOGIN_TOO_WEAK: Reply = Reply::fixed(534, (5, 7, 9), "Error: authentication mechanism is too weak");
 /// AUTH: the mechanism does not understand what the client says.
 pub const LOGIN_MALFORMED: Reply = Reply::fixed(501, (5, 5, 2), "Error: malformed authentication response");
 /// AUTH: a response that is not base64.
