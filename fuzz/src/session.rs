@@ -242,6 +242,9 @@ impl Play {
             self.due -= due.saturating_sub(1);
             return;
         }
+        if let Some(next) = verb.strip_prefix(b"BDAT").and_then(|rest| rest.first()) {
+            assert!(next.is_ascii_alphanumeric(), "what may be meant as BDAT ends the session");
+        }
         let in_content = self.session.stage().is_none();
         // The reply to BDAT comes behind its chunk.
         let later = usize::from(in_content && verb == b"BDAT");

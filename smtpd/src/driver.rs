@@ -97,6 +97,7 @@ impl Connection {
 
     /// This client is nobody to trust, whatever its address.
     pub fn distrust(&mut self) {
+        self.session.distrust();
         self.judge.distrust();
     }
 

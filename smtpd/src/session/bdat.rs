@@ -18,7 +18,10 @@ use common::time::Timestamp;
 #[derive(Debug)]
 pub(super) struct Skipped {
     left: u64,
+    taken: u64,
     since_progress: u64,
+    /// When its first octet came.
+    begun: Option<Timestamp>,
     reply: Reply,
     pub(super) then: Phase,
 }
@@ -29,13 +32,13 @@ impl Session {
         let (size, last) = match chunk::parse(args) {
             Ok(parsed) => parsed,
             Err(reply) => {
-                // Nobody can say how much of what follows is content.
-                self.log_end("bad BDAT command");
-                self.tally.error();
-                self.close(reply);
+                self.lose_track(reply);
                 return Ok(Done::Silent);
             }
         };
+        if size == 0 && !last {
+            self.tally.junk();
+        }
         if let Some(refusal) = refusal {
             return self.skip(size, refusal);
         }
@@ -83,7 +86,7 @@ impl Session {
             content.unwanted = Some(Unwanted::TooLarge);
             self.actions.push_back(Action::Discard);
         }
-        let hopeless = content.length.saturating_add(size) > self.discard_limit();
+        let hopeless = self.is_hopeless(&content, size);
         if let Framing::Chunks(chunks) = &mut content.framing {
             chunks.begin(size, last);
         }
@@ -135,14 +138,15 @@ impl Session {
         if size == 0 {
             return Err(reply);
         }
-        if size > self.discard_limit().min(DISCARD_AT_LEAST) {
+        if size > DISCARD_AT_LEAST {
             self.tally.error();
             self.say(reply);
             self.too_much();
             return Ok(Done::Silent);
         }
         let then = std::mem::replace(&mut self.phase, Phase::Idle);
-        self.phase = Phase::Skipping(Box::new(Skipped { left: size, since_progress: 0, reply, then }));
+        let skipped = Skipped { left: size, taken: 0, since_progress: 0, begun: None, reply, then };
+        self.phase = Phase::Skipping(Box::new(skipped));
         Ok(Done::Silent)
     }
 
@@ -159,6 +163,9 @@ impl Session {
             self.progress(now);
         }
         if skipped.left > 0 {
+            // Wanted or not, it has to come at a rate.
+            self.keep_up(*skipped.begun.get_or_insert(now), skipped.taken);
+            skipped.taken = skipped.taken.saturating_add(octets);
             self.phase = Phase::Skipping(skipped);
             return used;
         }

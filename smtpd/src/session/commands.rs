@@ -6,9 +6,10 @@ use super::command::{self, Command};
 use super::data::Decoder;
 use super::header::HeaderScan;
 use super::limits::Lease;
+use super::line;
 use super::offer;
 use super::reply::{self, Reply};
-use super::transaction::{Content, Framing, OVERSHOOT_LIMIT, Transaction};
+use super::transaction::{Content, Framing, Transaction};
 use super::verbs::{self, Stage, Verb};
 use super::{After, Asked, Phase, Session};
 use common::address::{Address, ReversePath};
@@ -32,6 +33,9 @@ impl Session {
         self.after = found.map_or(After::Unknown, |(verb, _)| After::Verb(verb));
         self.tally.came(found.map(|(verb, _)| verb));
         let Some((verb, rule)) = found else {
+            if line::announces_chunk(line) {
+                return self.lose_track(unknown(line));
+            }
             if !rest.is_empty() && !self.may_pipeline() {
                 return self.out_of_turn(rest);
             }
@@ -138,9 +142,7 @@ impl Session {
     /// The table's refusal, but for DATA and BDAT after recipients that were all refused: there the reason is another.
     fn refusal_of_stage(&self, verb: Verb, refusal: &Reply) -> Reply {
         match &self.phase {
-            Phase::Open(transaction)
-                if matches!(verb, Verb::Data | Verb::Bdat) && transaction.refused > 0 =>
-            {
+            Phase::Open(transaction) if matches!(verb, Verb::Data | Verb::Bdat) && transaction.refused => {
                 reply::NO_VALID_RECIPIENTS
             }
             _ => refusal.clone(),
@@ -252,20 +254,14 @@ impl Session {
     }
 
     fn rcpt(&mut self, recipient: Address, bare_postmaster: bool, dsn: RecipientDsn) -> Result<Done, Reply> {
-        let Phase::Open(mut transaction) = std::mem::replace(&mut self.phase, Phase::Idle) else {
+        let Phase::Open(transaction) = std::mem::replace(&mut self.phase, Phase::Idle) else {
             // The table has seen to it that this cannot be.
             return Err(reply::NEED_MAIL);
         };
-        let count = u32::try_from(transaction.recipients.len()).unwrap_or(u32::MAX);
-        if count >= self.settings.recipient_limit {
-            transaction.overshoot = transaction.overshoot.saturating_add(1);
-            let excused = transaction.overshoot <= OVERSHOOT_LIMIT;
+        if transaction.accepted >= self.settings.recipient_limit {
             self.phase = Phase::Open(transaction);
-            if excused {
-                self.say(reply::TOO_MANY_RECIPIENTS);
-                return Ok(Done::Silent);
-            }
-            return Err(reply::TOO_MANY_RECIPIENTS);
+            self.refuse_by_class(reply::TOO_MANY_RECIPIENTS);
+            return Ok(Done::Silent);
         }
         let question = Question::Recipient { recipient: recipient.clone(), bare_postmaster };
         self.ask(Asked::Recipient(transaction, Recipient { dsn, ..Recipient::new(recipient) }), question);
@@ -324,6 +320,7 @@ impl Session {
             framing,
             header: HeaderScan::default(),
             length: 0,
+            discarded: 0,
             unwanted: None,
             logged: false,
             since_progress: 0,
@@ -382,13 +379,11 @@ impl Session {
     ) {
         match answer {
             Answer::Refused(reply) => {
-                transaction.refused = transaction.refused.saturating_add(1);
-                let endless = transaction.refused > OVERSHOOT_LIMIT;
+                transaction.refused = true;
                 let (from, to) = (transaction.sender.to_string(), recipient.address.to_string());
                 self.phase = Phase::Open(transaction);
                 self.log_reject("RCPT", &reply, Some(from), Some(to));
-                // Nobody's list is so long, and all of it for another time.
-                if endless { self.refuse(reply) } else { self.refuse_by_class(reply) }
+                self.refuse_by_class(reply);
             }
             Answer::YesAs(meant) => {
                 self.recipient_taken(transaction, Recipient { dsn: recipient.dsn, ..meant });
@@ -404,7 +399,7 @@ impl Session {
             self.accept(reply::RECIPIENT_OK);
         } else {
             self.warn(format!("memory_limit is reached: a recipient from {} has to wait", self.client));
-            self.say(reply::NO_MEMORY);
+            self.refuse_by_class(reply::NO_MEMORY);
         }
     }
 
@@ -416,9 +411,13 @@ impl Session {
         self.say(reply);
     }
 
-    /// Our own trouble is not the client's error.
+    /// Our own trouble is not the client's error, unless there is no end to it.
     pub(super) fn refuse_by_class(&mut self, reply: Reply) {
-        if reply.code() < 500 { self.say(reply) } else { self.refuse(reply) }
+        if reply.code() >= 500 {
+            return self.refuse(reply);
+        }
+        self.say(reply);
+        self.tally.deferral();
     }
 }
 

@@ -13,7 +13,7 @@ use memchr::memchr;
 /// The idle time-out is for so many octets of content.
 pub(super) const PROGRESS: u64 = 1024;
 /// Unwanted content is read to its end, so that the client learns the reason, but not for ever: so many times
-/// the size limit, and at least the other figure, in octets.
+/// the size limit, and at least the other figure, in octets. Without a size limit the other figure counts from the refusal.
 const DISCARD_FACTOR: u64 = 8;
 pub(super) const DISCARD_AT_LEAST: u64 = 64 * 1024 * 1024;
 
@@ -28,12 +28,12 @@ impl Session {
             content.since_progress = 0;
             self.progress(now);
         }
-        let begun = *content.begun.get_or_insert(now);
-        if let Some(time) = self.settings.limits.time_for(content.length, self.patience) {
-            self.deadline = self.deadline.map(|deadline| deadline.min(begun.after(time)));
-        }
-        content.length = content.length.saturating_add(piece.content.len().try_into().unwrap_or(0));
-        if content.unwanted.is_none() {
+        self.keep_up(*content.begun.get_or_insert(now), content.length);
+        let octets = piece.content.len().try_into().unwrap_or(0);
+        content.length = content.length.saturating_add(octets);
+        if content.unwanted.is_some() {
+            content.discarded = content.discarded.saturating_add(octets);
+        } else {
             content.header.see(piece.content);
             let too_long = self.is_line_too_long(&mut content, piece.content);
             self.judge(&mut content);
@@ -48,13 +48,20 @@ impl Session {
                 Framing::Dot(_) => self.end_of_data(content),
                 Framing::Chunks(_) => self.end_of_chunk(content),
             }
-        } else if content.length > self.discard_limit() {
+        } else if self.is_hopeless(&content, 0) {
             self.phase = Phase::Content(content);
             self.too_much();
         } else {
             self.phase = Phase::Content(content);
         }
         Taken { used: piece.used, content: if wanted { piece.content } else { b"" } }
+    }
+
+    /// Moves the deadline forward where content that has begun then, and of which so much has come, is too slow.
+    pub(super) fn keep_up(&mut self, begun: Timestamp, octets: u64) {
+        if let Some(time) = self.settings.limits.time_for(octets, self.patience) {
+            self.deadline = self.deadline.map(|deadline| deadline.min(begun.after(time)));
+        }
     }
 
     /// Is the content still wanted? If not, nothing of it may remain.
@@ -95,7 +102,7 @@ impl Session {
         let limit = self.settings.message_size_limit;
         if let Some(what) = content.framing.bare_newline()
             && self.settings.bare_newlines == BareNewlines::Reject
-            && !self.settings.bare_newlines_networks.contains(self.client.ip)
+            && !self.is_in(&self.settings.bare_newlines_networks)
         {
             Some(Unwanted::Bare(what))
         } else if limit > 0 && content.length > limit {
@@ -109,11 +116,15 @@ impl Session {
         }
     }
 
-    /// So many octets of unwanted content are read.
-    pub(super) fn discard_limit(&self) -> u64 {
+    /// With so many octets more: is it unwanted, and more than is worth being read?
+    pub(super) fn is_hopeless(&self, content: &Content, more: u64) -> bool {
         match self.settings.message_size_limit {
-            0 => u64::MAX,
-            limit => limit.saturating_mul(DISCARD_FACTOR).max(DISCARD_AT_LEAST),
+            // What has come before it was refused may be any amount.
+            0 => content.unwanted.is_some() && content.discarded.saturating_add(more) > DISCARD_AT_LEAST,
+            limit => {
+                let most = limit.saturating_mul(DISCARD_FACTOR).max(DISCARD_AT_LEAST);
+                content.length.saturating_add(more) > most
+            }
         }
     }
 

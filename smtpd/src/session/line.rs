@@ -100,8 +100,7 @@ impl LineReader {
 
     /// With `rest` behind what is held.
     fn begins_as_bdat(&self, rest: &[u8]) -> bool {
-        let mut octets = self.held.iter().chain(rest).skip_while(|octet| matches!(octet, b' ' | b'\t'));
-        b"BDAT".iter().all(|wanted| octets.next().is_some_and(|octet| octet.eq_ignore_ascii_case(wanted)))
+        past_bdat(self.held.iter().chain(rest)).is_some()
     }
 
     fn hold<'a>(&mut self, input: &[u8], most: usize) -> (usize, Line<'a>) {
@@ -127,6 +126,20 @@ impl LineReader {
         self.skipping = Some(state);
         (input.len(), Line::Partial)
     }
+}
+
+/// Is this BDAT with something behind it that is neither a blank nor part of a longer word? Others may read it as one with a chunk.
+pub fn announces_chunk(line: &[u8]) -> bool {
+    past_bdat(line.iter())
+        .is_some_and(|mut rest| rest.next().is_none_or(|octet| !octet.is_ascii_alphanumeric()))
+}
+
+/// What stands behind BDAT, if the line begins with that, or with blanks and that.
+fn past_bdat<'a>(octets: impl Iterator<Item = &'a u8>) -> Option<impl Iterator<Item = &'a u8>> {
+    let mut octets = octets.skip_while(|octet| matches!(octet, b' ' | b'\t'));
+    let is_bdat =
+        b"BDAT".iter().all(|wanted| octets.next().is_some_and(|octet| octet.eq_ignore_ascii_case(wanted)));
+    is_bdat.then_some(octets)
 }
 
 /// Without what it holds: that may be a password.

@@ -35,6 +35,7 @@ mod xclient;
 
 pub use action::{Action, Answer, Client, Hello, MessageStart, Question, Settings, Severity, Token};
 
+use common::config::Networks;
 use common::text::printable_bytes;
 use common::time::Timestamp;
 use line::{Line, LineReader};
@@ -60,6 +61,8 @@ pub struct Session {
     after: After,
     /// Who is at the other end of the wire, and may it speak for others?
     xclient: bool,
+    /// Is that unknown, so that the address says nothing about it?
+    distrusted: bool,
     destination: Option<IpAddr>,
     tls: tls::Tls,
     auth: auth::Offer,
@@ -170,6 +173,7 @@ impl Session {
             tally: Tally::default(),
             after: After::Connect,
             xclient: false,
+            distrusted: false,
             destination: None,
             tls: tls::Tls::Absent,
             auth: auth::Offer::Absent,
@@ -234,6 +238,11 @@ impl Session {
             let since = deadline.0.saturating_sub(Timestamp(0).after(before).0);
             Timestamp(since).after(patience)
         });
+    }
+
+    /// This client is nobody to trust, and speaks for nobody, whatever its address.
+    pub fn distrust(&mut self) {
+        (self.distrusted, self.xclient) = (true, false);
     }
 
     /// The connection is gone.
@@ -344,19 +353,23 @@ impl Session {
         used
     }
 
-    /// A command line that is not looked into. Behind one that began as BDAT comes content, nobody can say how much, which
-    /// must not be taken for commands.
+    /// A command line that is not looked into.
     fn unusable_line(&mut self, reply: Reply, bdat: bool) {
         self.after = After::Unknown;
         self.tally.came(None);
         if bdat {
-            self.log_end("bad BDAT command");
-            self.tally.error();
-            return self.close(reply);
+            return self.lose_track(reply);
         }
         self.refuse(reply);
         self.actions.push_back(Action::Flush);
         self.check_patience();
+    }
+
+    /// Content may follow, and nobody can say how much: from here on commands cannot be told from it.
+    fn lose_track(&mut self, reply: Reply) {
+        self.log_end("bad BDAT command");
+        self.tally.error();
+        self.close(reply);
     }
 
     /// So many octets of a line have come, and not its end.
@@ -410,7 +423,12 @@ impl Session {
     }
 
     fn is_trusted(&self) -> bool {
-        self.settings.trusted_networks.contains(self.client.ip)
+        self.is_in(&self.settings.trusted_networks)
+    }
+
+    /// Is the client one of these?
+    fn is_in(&self, networks: &Networks) -> bool {
+        !self.distrusted && networks.contains(self.client.ip)
     }
 
     /// A reply to a mistake of the client's; too many of them end the session.
@@ -419,9 +437,9 @@ impl Session {
         self.tally.error();
     }
 
-    /// After each command: has the client gone too far?
+    /// After each command, once it is answered: has the client gone too far?
     fn check_patience(&mut self) {
-        if self.tally.is_over() && !self.is_closed() {
+        if self.tally.is_over() && !matches!(self.phase, Phase::Asked(_) | Phase::Closed) {
             self.log_end("too many errors");
             self.close(reply::closing((7, 0), &self.settings.hostname, "Error: too many errors"));
         }

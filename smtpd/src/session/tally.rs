@@ -9,6 +9,9 @@ use std::fmt;
 pub const ERROR_LIMIT: u32 = 20;
 /// Commands without mail that a session may have, beside its first HELO or EHLO.
 pub const JUNK_LIMIT: u32 = 100;
+/// Refusals for another time that do not count as errors: a client whose long list has to wait does nothing
+/// wrong (RFC 5321 4.5.3.1.10), but nobody's list is longer, and all of it for another time.
+pub const DEFERRAL_LIMIT: u32 = 1000;
 
 /// Counts; saturating.
 #[derive(Debug, Default)]
@@ -18,6 +21,7 @@ pub struct Tally {
     verbs: BTreeMap<u8, (u16, u16)>,
     errors: u32,
     junk: u32,
+    deferrals: u32,
 }
 
 impl Tally {
@@ -25,7 +29,7 @@ impl Tally {
     pub fn came(&mut self, verb: Option<usize>) {
         let verb = verb.unwrap_or(TABLE.len());
         if TABLE.get(verb).is_some_and(|rule| rule.junk) {
-            self.junk = self.junk.saturating_add(1);
+            self.junk();
         }
         let (_, came) = self.verbs.entry(key(verb)).or_default();
         *came = came.saturating_add(1);
@@ -42,10 +46,22 @@ impl Tally {
         self.errors = self.errors.saturating_add(1);
     }
 
+    /// It carried no mail.
+    pub fn junk(&mut self) {
+        self.junk = self.junk.saturating_add(1);
+    }
+
+    /// Something was put off to another time.
+    pub fn deferral(&mut self) {
+        self.deferrals = self.deferrals.saturating_add(1);
+        if self.deferrals > DEFERRAL_LIMIT {
+            self.error();
+        }
+    }
+
     /// A message was accepted: what went before is forgiven.
     pub fn forgive(&mut self) {
-        self.errors = 0;
-        self.junk = 0;
+        (self.errors, self.junk, self.deferrals) = (0, 0, 0);
     }
 
     /// Has the client used up our patience?

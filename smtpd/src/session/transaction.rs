@@ -17,9 +17,6 @@ use std::collections::HashSet;
 pub const HOP_LIMIT: u32 = 50;
 /// Octets of a header: what is longer is no message, and a burden for every program behind us.
 pub const HEADER_LIMIT: u64 = 1 << 20;
-/// Recipients over the limit that are refused without counting as errors: a client with a long list does
-/// nothing wrong (RFC 5321 4.5.3.1.10).
-pub const OVERSHOOT_LIMIT: u32 = 1000;
 
 /// Between MAIL and DATA.
 #[derive(Debug)]
@@ -34,10 +31,11 @@ pub struct Transaction {
     pub submitter: Option<ReversePath>,
     /// Accepted, each once.
     pub recipients: Vec<Recipient>,
-    /// Recipients refused so far.
-    pub refused: u32,
-    /// Recipients beyond the limit so far.
-    pub overshoot: u32,
+    /// How often a recipient was accepted: as with Postfix one that is named again counts again, since it is looked
+    /// up again.
+    pub accepted: u32,
+    /// Was a recipient refused?
+    pub refused: bool,
     /// Its part of the memory that is shared.
     pub lease: Lease,
     known: HashSet<Address>,
@@ -47,12 +45,13 @@ impl Transaction {
     /// After MAIL.
     pub fn new(sender: ReversePath, body: Body, dsn: MessageDsn, lease: Lease) -> Self {
         let (recipients, known) = (Vec::new(), HashSet::new());
-        Self { sender, body, dsn, submitter: None, recipients, refused: 0, overshoot: 0, lease, known }
+        Self { sender, body, dsn, submitter: None, recipients, accepted: 0, refused: false, lease, known }
     }
 
     /// Adds a recipient, unless it is there already. `false`: there is no memory for it.
     #[must_use]
     pub fn add(&mut self, recipient: Recipient) -> bool {
+        self.accepted = self.accepted.saturating_add(1);
         if self.known.contains(&recipient.address) {
             return true;
         }
@@ -150,6 +149,8 @@ pub struct Content {
     pub header: HeaderScan,
     /// Octets of content so far, unwanted ones too.
     pub length: u64,
+    /// Octets of it since it is unwanted.
+    pub discarded: u64,
     /// Set when the message will be refused; nothing is handed out any more.
     pub unwanted: Option<Unwanted>,
     /// Is the reason in the log already?

@@ -1,6 +1,6 @@
 //! Limits that a dialogue cannot show: time-outs to the octet, sizes, the memory of an idle session.
 
-use crate::player::{Host, Player};
+use crate::player::{Host, Player, of_client};
 use common::time::Timestamp;
 use smtpd::session::{Answer, Session};
 use std::time::Duration;
@@ -117,6 +117,46 @@ fn content_without_end_is_not_read_for_ever() {
 }
 
 #[test]
+fn refused_content_without_end_is_not_read_for_ever_without_a_size_limit_either() {
+    let mut host = Host::default();
+    host.settings.message_size_limit = 0;
+    host.settings.limits.line_length = 1000;
+    let long_line = [vec![b'x'; 1000], b"\r\n".to_vec()].concat();
+    // What was taken before the refusal does not count.
+    let taken = [b"\r\n".to_vec(), b"a line of the body\r\n".repeat(4 << 20)].concat();
+    let refusal = "421 4.3.4 mail.example Error: message size exceeds fixed limit";
+
+    let mut player = in_content(host.clone());
+    player.send(&taken);
+    player.send(&long_line);
+    assert!(!player.closed && player.open.is_none());
+    for _ in 0..64 {
+        player.send(&vec![b'x'; 1 << 20]);
+    }
+    assert!(!player.closed);
+    player.send(b"x");
+    assert!(player.closed);
+    assert_eq!(player.replies(), [refusal]);
+
+    // The same in chunks: one that would be too much is not begun.
+    let mut player = Player::new(host);
+    player.lines("EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<joe@example>\r\n");
+    for chunk in [&taken, &long_line] {
+        player.send(format!("BDAT {}\r\n", chunk.len()).as_bytes());
+        player.send(chunk);
+    }
+    for _ in 0..8 {
+        player.send(format!("BDAT {}\r\n", 8 << 20).as_bytes());
+        player.send(&vec![b'x'; 8 << 20]);
+    }
+    assert!(!player.closed);
+    player.replies();
+    player.send(b"BDAT 1\r\n");
+    assert!(player.closed);
+    assert_eq!(player.replies(), [refusal]);
+}
+
+#[test]
 fn going_down_lets_content_come_and_an_answer_be_given() {
     let mut player = Player::new(Host::default());
     assert!(player.session.shut_down(false));
@@ -206,6 +246,34 @@ fn content_has_to_come_at_a_rate() {
 }
 
 #[test]
+fn a_chunk_that_is_passed_over_has_to_come_at_a_rate_too() {
+    let mut host = Host::default();
+    host.settings.limits.min_data_rate = 100;
+    for (pause, slow) in [(12, true), (10, false)] {
+        let mut player = Player::new(host.clone());
+        player.lines("EHLO a\r\nBDAT 1024000\r\n");
+        player.replies();
+        let mut seconds = 0;
+        for _ in 0..1000 {
+            if player.closed {
+                break;
+            }
+            player.send(&[b'x'; 1024]);
+            player.pass(pause * SECOND);
+            seconds += pause;
+        }
+        assert_eq!(player.closed, slow);
+        let reply = &player.replies()[0];
+        if slow {
+            assert!((1900..2300).contains(&seconds), "{seconds}");
+            assert_eq!(reply, "421 4.4.2 mail.example Error: timeout exceeded");
+        } else {
+            assert_eq!(reply, "503 5.5.1 Error: need RCPT command");
+        }
+    }
+}
+
+#[test]
 fn a_line_of_content_has_an_end() {
     for (line, refused) in [(99_998, false), (99_999, true), (500_000, true)] {
         let mut host = Host::default();
@@ -277,18 +345,47 @@ fn what_all_sessions_hold_is_bounded_and_given_back() {
     assert_eq!(budget.used(), 0);
 }
 
+/// What is put off costs a look-up each time: a thousand times, then it counts as an error, and twenty of these end the session.
 #[test]
-fn recipients_refused_for_now_are_not_asked_for_for_ever() {
+fn what_is_put_off_is_not_asked_for_for_ever() {
+    let put_off = |host: Host, before: &str, command: &str| {
+        let mut player = Player::new(host);
+        player.lines(before);
+        player.replies();
+        let times = (1..2000).find(|_| {
+            player.send(command.as_bytes());
+            player.closed
+        });
+        let replies = player.replies();
+        assert_eq!(replies.last().unwrap(), "421 4.7.0 mail.example Error: too many errors");
+        assert!(replies.iter().rev().skip(1).all(|reply| reply.starts_with("45")), "{command}");
+        times.unwrap()
+    };
+    let (greeted, sender) = ("EHLO a\r\n", "EHLO a\r\nMAIL FROM:<a@b>\r\n");
+    let recipient = "EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<joe@example>\r\n";
+    let full = Host { free: 0, ..Host::default() };
+    let data = Host { refuses: "data later", ..Host::default() };
+    let mut no_memory = Host::default();
+    no_memory.settings.limits.memory = Some(std::sync::Arc::new(smtpd::session::limits::Budget::new(0)));
+    assert_eq!(put_off(Host::default(), sender, "RCPT TO:<unsure@example>\r\n"), 1020);
+    assert_eq!(put_off(no_memory, sender, "RCPT TO:<joe@example>\r\n"), 1020);
+    assert_eq!(put_off(full, greeted, "MAIL FROM:<a@b>\r\n"), 1020);
+    assert_eq!(put_off(data, recipient, "DATA\r\n"), 1020);
+}
+
+/// Each time it is looked up anew.
+#[test]
+fn a_recipient_named_again_and_again_reaches_the_limit() {
     let mut player = Player::new(Host::default());
-    player.send(b"EHLO a\r\n");
-    player.send(b"MAIL FROM:<a@b>\r\n");
-    for _ in 0..1030 {
-        player.send(b"RCPT TO:<unsure@example>\r\n");
-        if player.closed {
-            break;
-        }
+    player.lines("EHLO a\r\nMAIL FROM:<a@b>\r\n");
+    player.replies();
+    for _ in 0..4 {
+        player.send(b"RCPT TO:<joe@example>\r\n");
     }
-    assert!(player.closed);
+    assert_eq!(player.replies()[2..], ["250 2.1.5 Ok", "452 4.5.3 Error: too many recipients"]);
+    player.send(b"DATA\r\n");
+    player.send(b".\r\n");
+    assert_eq!(player.messages[0].0.recipients.len(), 1);
 }
 
 #[test]
@@ -318,4 +415,48 @@ fn a_command_line_without_end_is_not_read_for_ever() {
     }
     assert!(player.closed);
     assert_eq!(player.replies(), ["421 4.5.2 mail.example Error: line too long"]);
+}
+
+/// `BDAT\r5` is no BDAT to us; whoever wrote it may have meant one, and sends its octets next.
+#[test]
+fn what_is_nearly_bdat_ends_the_session() {
+    for line in ["BDAT\r5", "BDAT\x0b5", " bdat\0", "BDAT\x0c6 LAST", "BDAT=6", "BDAT\u{a0}6"] {
+        let mut player = Player::new(Host::default());
+        player.lines("EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<joe@example>\r\n");
+        player.replies();
+        player.send(format!("{line}\r\nRSET\r\n").as_bytes());
+        assert!(player.closed, "{line:?}");
+        let replies = player.replies();
+        assert!(replies.len() == 1 && replies[0].starts_with("500 5.5.2 "), "{replies:?}");
+        assert_eq!(player.log[1], "bad BDAT command after UNKNOWN from unknown[192.0.2.1]");
+    }
+    let mut player = Player::new(Host::default());
+    player.send(b"BDATA\r\n");
+    assert!(!player.closed);
+}
+
+/// A proxy may be listed everywhere: when it does not say for whom it speaks, that is not for the client.
+#[test]
+fn a_client_that_nobody_names_has_no_rights_of_the_proxys_address() {
+    let mut host = Host { auth: "always", ..Host::default() };
+    host.settings.trusted_networks = of_client();
+    host.settings.xclient_networks = of_client();
+    host.settings.bare_newlines_networks = of_client();
+    for distrusted in [false, true] {
+        let mut player = Player::new(Host { distrusted, ..host.clone() });
+        player.send(b"EHLO a\r\n");
+        assert_eq!(player.replies().iter().any(|line| line.contains("XCLIENT")), !distrusted);
+        player.send(b"MAIL FROM:<a@b> AUTH=c@d\r\n");
+        player.lines("RCPT TO:<joe@example>\r\nDATA\r\n");
+        assert_eq!(player.open.as_ref().unwrap().0.submitter.is_some(), !distrusted);
+        player.send(b"a\nb\r\n.\r\n");
+        assert_eq!(player.messages.len(), usize::from(!distrusted));
+        player.replies();
+        if distrusted {
+            player.send(b"XCLIENT NAME=x.example ADDR=192.0.2.1\r\n");
+            assert_eq!(player.replies(), ["550 5.7.0 Error: insufficient authorization"]);
+        }
+        player.send(b"NOOP\r\nNOOP\r\n");
+        assert_eq!(player.closed, distrusted, "out of turn");
+    }
 }

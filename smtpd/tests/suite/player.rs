@@ -18,6 +18,8 @@ use std::time::Duration;
 pub struct Host {
     pub settings: Settings,
     pub trusted: bool,
+    /// Is the address a proxy's that does not say for whom it speaks?
+    pub distrusted: bool,
     /// Does the client talk before it is greeted?
     pub early: bool,
     /// Is STARTTLS offered?
@@ -30,7 +32,7 @@ pub struct Host {
     pub free: u64,
     /// What commits come to.
     pub commit: Commit,
-    /// What policy refuses: `connect`, `hello` or `data`.
+    /// What policy refuses: `connect`, `hello` or `data`; `data later`: for another time.
     pub refuses: &'static str,
 }
 
@@ -58,6 +60,7 @@ impl Default for Host {
         Self {
             settings,
             trusted: false,
+            distrusted: false,
             early: false,
             tls: false,
             auth: "",
@@ -70,6 +73,7 @@ impl Default for Host {
 }
 
 const DENIED: Reply = Reply::fixed(554, (5, 7, 1), "Access denied");
+const LATER: Reply = Reply::fixed(450, (4, 7, 1), "Try again later");
 
 /// The network of the test's client.
 pub fn of_client() -> Networks {
@@ -111,6 +115,9 @@ impl Player {
             _ => mechanisms(),
         };
         session.offer_auth(offer, host.submission);
+        if host.distrusted {
+            session.distrust();
+        }
         let mut player = Self {
             host,
             session,
@@ -222,7 +229,11 @@ impl Player {
     }
 
     fn policy(&self, stage: &str) -> Answer {
-        if stage == self.host.refuses { Answer::Refused(DENIED) } else { Answer::Yes }
+        match self.host.refuses.strip_prefix(stage) {
+            Some("") => Answer::Refused(DENIED),
+            Some(" later") => Answer::Refused(LATER),
+            _ => Answer::Yes,
+        }
     }
 
     fn answer(&mut self, question: Question) -> Answer {
