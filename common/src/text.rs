@@ -8,8 +8,22 @@ pub fn printable(text: &str, limit: usize) -> String {
     printable_bytes(text.as_bytes(), limit)
 }
 
+/// As [`printable`]; text that is fit already, as nearly all is, stays where it is.
+pub fn into_printable(text: String, limit: usize) -> String {
+    if is_fit(text.as_bytes(), limit) { text } else { printable(&text, limit) }
+}
+
+fn is_fit(bytes: &[u8], limit: usize) -> bool {
+    bytes.len() <= limit && bytes.iter().all(|b| (32..127).contains(b))
+}
+
 /// As [`printable`], for bytes that need not be UTF-8.
 pub fn printable_bytes(bytes: &[u8], limit: usize) -> String {
+    if is_fit(bytes, limit)
+        && let Ok(text) = std::str::from_utf8(bytes)
+    {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(bytes.len().min(limit));
     for &b in bytes {
         let room = limit.saturating_sub(out.len());
@@ -45,6 +59,7 @@ mod tests {
             ("\x7f", 4, "\\x7f"),
         ] {
             assert_eq!(printable(input, limit), expected, "{input:?}");
+            assert_eq!(into_printable(input.to_owned(), limit), expected, "{input:?}");
         }
     }
 }

@@ -2,7 +2,13 @@
 
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+thread_local! {
+    /// The last date made: on a busy server hundreds of messages come in the same second.
+    static LAST: RefCell<(Option<i64>, String)> = const { RefCell::new((None, String::new())) };
+}
 
 /// Microseconds since 1970-01-01 UTC. Pure parts receive it; only drivers call [`Timestamp::now`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
@@ -42,7 +48,13 @@ impl Timestamp {
 
     /// `Sun, 22 Nov 2026 14:45:02 +0000 (UTC)`: for `Received` and `Date` (RFC 5322 3.3), local time zone.
     pub fn rfc5322(self) -> String {
-        self.local().strftime("%a, %d %b %Y %H:%M:%S %z (%Z)").to_string()
+        LAST.with_borrow_mut(|(second, text)| {
+            if *second != Some(self.seconds()) {
+                *text = self.local().strftime("%a, %d %b %Y %H:%M:%S %z (%Z)").to_string();
+                *second = Some(self.seconds());
+            }
+            text.clone()
+        })
     }
 
     /// `Nov 22 14:45:02`: the stamp of a syslog line (RFC 3164 4.1.2), local time zone.
@@ -90,5 +102,12 @@ mod tests {
         assert_eq!(t.after(Duration::MAX), Timestamp(i64::MAX));
         assert_eq!(t.after(Duration::from_micros(3)).since(t), Duration::from_micros(3));
         assert_eq!(Timestamp(i64::MAX).rfc5322(), Timestamp(0).rfc5322());
+    }
+
+    #[test]
+    fn the_date_of_a_second_is_its_own() {
+        let dates: Vec<_> = [5, 5, 6, 5].map(|seconds| Timestamp::from_seconds(seconds).rfc5322()).into();
+        assert!(dates[0] == dates[1] && dates[1] != dates[2] && dates[3] == dates[0], "{dates:?}");
+        assert_eq!(Timestamp::from_seconds(5).after(Duration::from_micros(999_999)).rfc5322(), dates[0]);
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::config::LogFormat;
 use crate::time::Timestamp;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
 /// How serious.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,12 +75,17 @@ impl Style {
         }
     }
 
-    /// A whole line of a file, with its newline.
-    pub fn file_line(&self, stamp: &str, line: &Line) -> String {
-        match self.format {
-            LogFormat::Text => format!("{stamp} {} {}\n", self.hostname, self.body(line)),
-            LogFormat::Json => format!("{}\n", self.json(line)),
-        }
+    /// Adds a whole line of a file, with its newline.
+    pub fn add_file_line(&self, stamp: &str, line: &Line, out: &mut Vec<u8>) {
+        // Writing to memory cannot fail.
+        let _ = match self.format {
+            LogFormat::Text => {
+                let Self { name, hostname, pid, .. } = self;
+                let (program, prefix) = (line.program, line.severity.prefix());
+                writeln!(out, "{stamp} {hostname} {name}/{program}[{pid}]: {prefix}{}", line.message)
+            }
+            LogFormat::Json => writeln!(out, "{}", self.json(line)),
+        };
     }
 
     fn json(&self, line: &Line) -> String {
@@ -125,12 +131,17 @@ mod tests {
         };
         let mut style =
             Style { name: "ironpost".into(), hostname: "mx".into(), pid: 7, format: LogFormat::Text };
+        let file_line = |style: &Style, stamp| {
+            let mut out = Vec::new();
+            style.add_file_line(stamp, &line, &mut out);
+            String::from_utf8(out).unwrap()
+        };
         assert_eq!(
-            style.file_line("Jan  1 00:00:00", &line),
+            file_line(&style, "Jan  1 00:00:00"),
             "Jan  1 00:00:00 mx ironpost/smtpd[7]: warning: 0123456789BCDFGH: a \"b\" \\x0a\n"
         );
         style.format = LogFormat::Json;
-        let json = style.file_line("", &line);
+        let json = file_line(&style, "");
         assert!(
             json.contains(r#""queue_id":"0123456789BCDFGH","message":"0123456789BCDFGH: a \"b\" \\x0a"}"#),
             "{json}"

@@ -10,7 +10,7 @@ mod line;
 mod sink;
 
 use crate::config::Config;
-use crate::text::printable;
+use crate::text::into_printable;
 use crate::time::Timestamp;
 pub use line::Severity;
 use line::{Line, Style};
@@ -115,7 +115,7 @@ fn write_lines(logger: &Logger, receiver: &Receiver<Message>) {
             sink.add(&new_line(
                 logger.program,
                 Severity::Warning,
-                &format!("{dropped} log lines lost: the log does not keep up"),
+                format!("{dropped} log lines lost: the log does not keep up"),
             ));
         }
         // After the batch was taken: lines logged after `reopen` go to the new file.
@@ -179,9 +179,9 @@ impl Logger {
 }
 
 /// Logs one line; use the macros. Without [`init`] it goes to standard error.
-pub fn submit(program: Option<&'static str>, severity: Severity, message: &str) {
+pub fn submit(program: Option<&'static str>, severity: Severity, message: String) {
     let Some(logger) = LOGGER.get() else {
-        eprintln!("{}{}", severity.prefix(), printable(message, MAX_LINE));
+        eprintln!("{}{}", severity.prefix(), into_printable(message, MAX_LINE));
         return;
     };
     let line = new_line(program.unwrap_or(logger.program), severity, message);
@@ -202,45 +202,45 @@ pub fn submit(program: Option<&'static str>, severity: Severity, message: &str) 
     }
 }
 
-fn new_line(program: &'static str, severity: Severity, message: &str) -> Line {
-    Line { time: Timestamp::now(), program, severity, message: printable(message, MAX_LINE) }
+fn new_line(program: &'static str, severity: Severity, message: String) -> Line {
+    Line { time: Timestamp::now(), program, severity, message: into_printable(message, MAX_LINE) }
 }
 
 /// A panic is a bug: it is logged as one, with its place, before the thread unwinds.
 fn log_panics() {
     std::panic::set_hook(Box::new(|info| {
-        submit(None, Severity::Error, &format!("bug: {info}; please report this"));
+        submit(None, Severity::Error, format!("bug: {info}; please report this"));
     }));
 }
 
 /// Logs how things go.
 #[macro_export]
 macro_rules! info {
-    ($($arg:tt)*) => { $crate::log::submit(None, $crate::log::Severity::Info, &format!($($arg)*)) };
+    ($($arg:tt)*) => { $crate::log::submit(None, $crate::log::Severity::Info, format!($($arg)*)) };
 }
 
 /// Logs that something was wrong and we coped.
 #[macro_export]
 macro_rules! warn {
-    ($($arg:tt)*) => { $crate::log::submit(None, $crate::log::Severity::Warning, &format!($($arg)*)) };
+    ($($arg:tt)*) => { $crate::log::submit(None, $crate::log::Severity::Warning, format!($($arg)*)) };
 }
 
 /// Logs that an operator should act.
 #[macro_export]
 macro_rules! error {
-    ($($arg:tt)*) => { $crate::log::submit(None, $crate::log::Severity::Error, &format!($($arg)*)) };
+    ($($arg:tt)*) => { $crate::log::submit(None, $crate::log::Severity::Error, format!($($arg)*)) };
 }
 
 /// Logs why the program ends now. Does not end it.
 #[macro_export]
 macro_rules! fatal {
-    ($($arg:tt)*) => { $crate::log::submit(None, $crate::log::Severity::Fatal, &format!($($arg)*)) };
+    ($($arg:tt)*) => { $crate::log::submit(None, $crate::log::Severity::Fatal, format!($($arg)*)) };
 }
 
 /// Logs how things go, under another program name: `info_as!("bounce", "…")`.
 #[macro_export]
 macro_rules! info_as {
-    ($program:expr, $($arg:tt)*) => { $crate::log::submit(Some($program), $crate::log::Severity::Info, &format!($($arg)*)) };
+    ($program:expr, $($arg:tt)*) => { $crate::log::submit(Some($program), $crate::log::Severity::Info, format!($($arg)*)) };
 }
 
 #[cfg(test)]
@@ -264,7 +264,8 @@ mod tests {
         }));
         start_thread(logger).unwrap();
         let sender = logger.thread.get().unwrap();
-        let log = |text: &str| sender.try_send(Message::Line(new_line("test", Severity::Info, text)));
+        let log =
+            |text: &str| sender.try_send(Message::Line(new_line("test", Severity::Info, text.to_owned())));
         log("before").unwrap();
         assert!(logger.flush(Duration::from_secs(60)));
         rename(&path, &rotated).unwrap();

@@ -57,7 +57,7 @@ impl Sink {
                 }
             }
         } else {
-            self.buffer.extend_from_slice(self.style.file_line(&self.stamp.1, line).as_bytes());
+            self.style.add_file_line(&self.stamp.1, line, &mut self.buffer);
         }
     }
 

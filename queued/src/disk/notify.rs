@@ -52,7 +52,7 @@ pub(super) fn commit(
         common::log::submit(
             Some("bounce"),
             common::log::Severity::Warning,
-            &format!("{}: undeliverable notification to the postmaster dropped", message.id),
+            format!("{}: undeliverable notification to the postmaster dropped", message.id),
         );
         return Ok(None);
     };
