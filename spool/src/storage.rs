@@ -16,6 +16,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An open folder, and the path it was opened by.
 #[derive(Debug)]
@@ -75,6 +76,9 @@ pub trait Storage: Debug + Send + Sync {
     fn make_folder(&self, path: &Path) -> io::Result<()>;
 }
 
+/// Has this kernel refused to link a descriptor, and taken its name in /proc?
+static NO_EMPTY_PATH: AtomicBool = AtomicBool::new(false);
+
 /// The real thing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk;
@@ -116,9 +120,18 @@ impl Storage for Disk {
     }
 
     fn link(&self, file: &File, folder: &Folder, name: &str) -> io::Result<()> {
-        // linkat of the descriptor itself needs a capability; its name in /proc does not.
+        // The descriptor itself: from Linux 6.10 on whoever has opened it may, before that it needs a capability. The error is ENOENT then.
+        if !NO_EMPTY_PATH.load(Ordering::Relaxed) {
+            match linkat(file, "", &folder.file, name, AtFlags::EMPTY_PATH) {
+                Err(rustix::io::Errno::NOENT | rustix::io::Errno::PERM | rustix::io::Errno::INVAL) => {}
+                other => return Ok(other?),
+            }
+        }
+        // Its name in /proc, which is looked up for longer.
         let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
-        Ok(linkat(CWD, unnamed.as_str(), &folder.file, name, AtFlags::SYMLINK_FOLLOW)?)
+        linkat(CWD, unnamed.as_str(), &folder.file, name, AtFlags::SYMLINK_FOLLOW)?;
+        NO_EMPTY_PATH.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
