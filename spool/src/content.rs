@@ -5,12 +5,13 @@ use rustix::io::ReadWriteFlags;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 /// Reads the content and checks it on the way: when the checksum is wrong or the file too short, `InvalidData` comes *instead of* the
 /// last octets, so that whoever copies cannot complete a damaged message. Does not move the file's offset, which processes may share.
 #[derive(Debug)]
 pub struct ContentReader {
-    file: File,
+    file: Arc<File>,
     at: u64,
     left: u64,
     crc: crc32fast::Hasher,
@@ -19,8 +20,14 @@ pub struct ContentReader {
 
 impl ContentReader {
     /// Content that begins at `offset` of `file` and is as `facts` say.
-    pub fn new(file: File, offset: u64, facts: &ContentFacts) -> Self {
-        Self { file, at: offset, left: facts.length, crc: crc32fast::Hasher::new(), expected: facts.checksum }
+    pub fn new(file: impl Into<Arc<File>>, offset: u64, facts: &ContentFacts) -> Self {
+        Self {
+            file: file.into(),
+            at: offset,
+            left: facts.length,
+            crc: crc32fast::Hasher::new(),
+            expected: facts.checksum,
+        }
     }
 
     /// Octets still to come.
@@ -33,7 +40,7 @@ impl ContentReader {
         let length = usize::try_from(self.left).map_err(io::Error::other)?;
         let mut content = vec![0; length];
         let mut buffers = [io::IoSliceMut::new(&mut content)];
-        match rustix::io::preadv2(&self.file, &mut buffers, self.at, ReadWriteFlags::NOWAIT) {
+        match rustix::io::preadv2(&*self.file, &mut buffers, self.at, ReadWriteFlags::NOWAIT) {
             Ok(got) if got == length => self.took(&content).map(|()| Some(content)),
             // Also where the file system cannot tell.
             _ => Ok(None),

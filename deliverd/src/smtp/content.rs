@@ -9,6 +9,7 @@ use spool::content::ContentReader;
 use spool::envelope::ContentFacts;
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::Arc;
 
 /// Octets read at once.
 const CHUNK: usize = 64 * 1024;
@@ -16,7 +17,7 @@ const CHUNK: usize = 64 * 1024;
 /// The content of a job; can be sent more than once.
 #[derive(Debug)]
 pub struct Content {
-    file: File,
+    file: Arc<File>,
     offset: u64,
     facts: ContentFacts,
 }
@@ -24,7 +25,7 @@ pub struct Content {
 impl Content {
     /// Content that begins at `offset` of `file`.
     pub fn new(file: File, offset: u64, facts: ContentFacts) -> Self {
-        Self { file, offset, facts }
+        Self { file: Arc::new(file), offset, facts }
     }
 
     /// Octets as the server counts them: content that lacks its last line end gets one.
@@ -32,10 +33,10 @@ impl Content {
         self.facts.length + if self.facts.ends_with_newline { 0 } else { 2 }
     }
 
-    /// From the beginning. Errors: no descriptor left.
-    pub fn chunks(&self) -> io::Result<Chunks> {
-        let reader = ContentReader::new(self.file.try_clone()?, self.offset, &self.facts);
-        Ok(Chunks(Some((reader, Transparency::default()))))
+    /// From the beginning.
+    pub fn chunks(&self) -> Chunks {
+        let reader = ContentReader::new(self.file.clone(), self.offset, &self.facts);
+        Chunks(Some((reader, Transparency::default())))
     }
 }
 
@@ -97,7 +98,7 @@ mod tests {
         if damage {
             std::os::unix::fs::FileExt::write_all_at(&file, b"!", 4 + content.len() as u64 / 2)?;
         }
-        let mut chunks = Content::new(file, 4, facts.facts()).chunks()?;
+        let mut chunks = Content::new(file, 4, facts.facts()).chunks();
         let mut wire = Vec::new();
         while let Some(part) = chunks.next().await? {
             wire.extend(part);

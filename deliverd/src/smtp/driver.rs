@@ -232,10 +232,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 format!("mail system: message content cannot be read: {error}"),
             )
         };
-        let mut chunks = match content.map(Content::chunks) {
-            Some(Ok(chunks)) => chunks,
-            Some(Err(error)) => return self.client.content_failed(unread(&error)),
-            None => return self.client.lost(Lost::Connection),
+        let Some(mut chunks) = content.map(Content::chunks) else {
+            return self.client.lost(Lost::Connection);
         };
         loop {
             match chunks.next().await {

@@ -66,7 +66,7 @@ impl Agent {
         let ToWorker::Job(job) = codec::decode::<ToWorker, MAX_FRAME>(&packet.bytes).unwrap() else {
             panic!("no job")
         };
-        let file = packet.files.into_iter().next().unwrap().into();
+        let file = std::fs::File::from(packet.files.into_iter().next().unwrap());
         let mut content = Vec::new();
         ContentReader::new(file, job.content_offset, &job.content).read_to_end(&mut content).unwrap();
         assert_eq!(content, b"Subject: x\r\n\r\n");
