@@ -20,15 +20,20 @@ use spool::layout::Spool;
 use spool::pressure::{self, Pressure};
 use spool::writer::{MessageWriter, Spooler};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 
 /// Messages whose files are worked on at the same time. A thread each, mostly waiting for a shared sync; who
 /// comes later waits for a turn, and its client with it.
 pub const WRITERS: usize = 64;
+
+/// The file system is asked for its free space no more often than this: many messages come within it, and the reserve is far larger than
+/// what others write meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Content is passed on to the file in portions of this many octets.
 const PORTION: usize = spool::writer::IN_MEMORY;
@@ -73,6 +78,22 @@ pub struct Store {
     turns: Semaphore,
     pressure: Pressure,
     log: Option<Committer>,
+    room: Mutex<Room>,
+}
+
+/// What the file system had free when it was last asked, less what has been written since.
+#[derive(Debug, Default)]
+struct Room {
+    seen: Option<Instant>,
+    free: Option<u64>,
+}
+
+fn free_in(folder: &Path) -> Option<u64> {
+    let stat = nix::sys::statvfs::statvfs(folder).ok()?;
+    if stat.files() > 0 && stat.files_available() == 0 {
+        return Some(0);
+    }
+    stat.blocks_available().checked_mul(stat.fragment_size())
 }
 
 impl Store {
@@ -84,23 +105,34 @@ impl Store {
             turns: Semaphore::new(WRITERS),
             pressure: Pressure::new(spool),
             log,
+            room: Mutex::default(),
         }
     }
 
     /// What may still be written, in octets; `None` when it cannot be told. A file system without free inodes
-    /// has no room.
+    /// has no room. What others have written in the last moment may be missing.
     pub fn free(&self) -> Option<u64> {
-        let stat = nix::sys::statvfs::statvfs(&self.spool).ok()?;
-        if stat.files() > 0 && stat.files_available() == 0 {
-            return Some(0);
+        self.room().free
+    }
+
+    fn room(&self) -> MutexGuard<'_, Room> {
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        if room.seen.is_none_or(|seen| seen.elapsed() >= LOOK_EVERY) {
+            *room = Room { seen: Some(Instant::now()), free: free_in(&self.spool) };
         }
-        stat.blocks_available().checked_mul(stat.fragment_size())
+        room
     }
 
     /// Messages leave a reserve: on a disk that is full to the brim queued could not even write what has
     /// become of them.
     fn check_room(&self, length: usize) -> io::Result<()> {
-        if room_to_write(length, self.free()) { Ok(()) } else { Err(Errno::ENOSPC.into()) }
+        let mut room = self.room();
+        if !room_to_write(length, room.free) {
+            return Err(Errno::ENOSPC.into());
+        }
+        let taken = u64::try_from(length).unwrap_or(u64::MAX);
+        room.free = room.free.map(|free| free.saturating_sub(taken));
+        Ok(())
     }
 
     /// When queued has more new mail than it can take, a message takes its time, and a turn meanwhile: so few come in as there are turns, however many
