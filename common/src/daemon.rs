@@ -2,6 +2,14 @@
 
 use std::io;
 
+/// How many threads `workers` in the configuration means: 0 is one for each processor that this process may use.
+pub fn workers(configured: u16) -> usize {
+    match configured {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        some => usize::from(some),
+    }
+}
+
 /// Why a daemon could not start: a text, and the exit code (sysexits) that goes with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {

@@ -81,7 +81,7 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let on_signal = on_signal(path.to_owned(), (config.clone(), secrets.clone()), reloaded, stop.clone());
     signals::spawn(asked, &secrets, on_signal).map_err(io)?;
     listen::announce(&listeners, &config.smtpd.listen);
-    let runtime = runtime().map_err(io)?;
+    let runtime = runtime(config.smtpd.workers).map_err(io)?;
     let served = runtime.block_on(async {
         let listeners = listeners.into_iter().zip(&config.smtpd.listen).map(|(listener, how)| {
             listener.set_nonblocking(true)?;
@@ -137,8 +137,9 @@ fn committer(spool: &Spool) -> io::Result<Committer> {
     Committer::start(spool.clone(), Geometry::default(), commit_log::boot_id()?)
 }
 
-fn runtime() -> io::Result<Runtime> {
+fn runtime(workers: u16) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(common::daemon::workers(workers))
         .thread_name("smtpd")
         .thread_stack_size(STACK)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -195,6 +196,7 @@ fn reload(
     for (what, same) in [
         ("smtpd.listen", same_sockets(&config, started_with)),
         ("smtpd.user", config.smtpd.user == started_with.smtpd.user),
+        ("smtpd.workers", config.smtpd.workers == started_with.smtpd.workers),
         ("smtpd.commit", config.smtpd.commit == started_with.smtpd.commit),
         ("spool_directory", config.spool_directory == started_with.spool_directory),
         ("log", config.log == started_with.log),

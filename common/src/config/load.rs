@@ -9,6 +9,8 @@ use toml::de::{DeTable, DeValue};
 
 /// Largest configuration file that is read, in octets.
 const MAX_FILE: u64 = 4 << 20;
+/// Most threads that a daemon is told to serve with.
+const MAX_WORKERS: u16 = 1024;
 
 impl Config {
     /// Reads the file, which must be there: every key is optional, the file is not.
@@ -130,6 +132,9 @@ impl Config {
         let zero = |keys: &'static [&'static str], is_zero: bool| {
             is_zero.then(|| (keys, format!("{} must not be 0", keys.last().unwrap_or(&""))))
         };
+        let too_many = |keys: &'static [&'static str], workers: u16| {
+            (workers > MAX_WORKERS).then(|| (keys, format!("workers must be {MAX_WORKERS} at most")))
+        };
         zero(&["smtpd", "recipient_limit"], self.smtpd.recipient_limit == 0)
             .or(zero(&["smtpd", "max_connections"], self.smtpd.max_connections == 0))
             .or(zero(&["smtpd", "max_connections_per_client"], self.smtpd.max_connections_per_client == 0))
@@ -140,6 +145,8 @@ impl Config {
             .or(zero(&["queued", "destinations", "concurrency"], self.queued.destinations.concurrency == 0))
             .or(zero(&["queued", "destinations", "recipients"], self.queued.destinations.recipients == 0))
             .or(zero(&["deliverd", "smtp_port"], self.deliverd.smtp_port == 0))
+            .or(too_many(&["smtpd", "workers"], self.smtpd.workers))
+            .or(too_many(&["deliverd", "workers"], self.deliverd.workers))
             .or_else(|| self.other_problem())
     }
 

@@ -106,6 +106,8 @@ pub struct Deliverd {
     /// Table with names and passwords (or tokens) for next hosts, for its owner alone (mode 600).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay_credentials: Option<PathBuf>,
+    /// Threads of `deliverd smtp`; 0: one for each processor.
+    pub workers: u16,
     /// TCP port of other mail servers.
     pub smtp_port: u16,
     /// Encryption: "none", "may", "encrypt" (any certificate), "verify" (valid for the exchange or the destination), "secure" (valid for the
@@ -225,6 +227,7 @@ impl Default for Deliverd {
             user: None,
             relay_host: None,
             relay_credentials: None,
+            workers: 0,
             smtp_port: 25,
             tls: Level::May,
             tls_policy: None,

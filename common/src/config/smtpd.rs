@@ -17,6 +17,8 @@ pub struct Smtpd {
     pub message_size_limit: ByteSize,
     /// Most recipients of a message.
     pub recipient_limit: u32,
+    /// Threads that serve sessions; 0: one for each processor.
+    pub workers: u16,
     /// Most sessions at once.
     pub max_connections: u32,
     /// Most sessions at once from one client address; not for trusted_networks.
@@ -248,6 +250,7 @@ impl Default for Smtpd {
             auth: SmtpdAuth::default(),
             message_size_limit: ByteSize(50 << 20),
             recipient_limit: 1000,
+            workers: 0,
             max_connections: 10_000,
             max_connections_per_client: 50,
             idle_timeout: TimeSpan::from_secs(300),

@@ -71,7 +71,7 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     identity::drop_to(&ids.deliverd, &[]).map_err(Failure::not_permitted)?;
     common::log::write_from_thread().map_err(Failure::io)?;
 
-    let runtime = runtime().map_err(Failure::io)?;
+    let runtime = runtime(config.deliverd.workers).map_err(Failure::io)?;
     runtime.spawn(warn(tls_memory.clone()));
     let shared = Shared { memory: Arc::new(Memory::new()), pool: Pool::new(), tls: tls_memory };
     let context = runtime.block_on(async { context(config, names, tls, &shared) });
@@ -135,8 +135,9 @@ fn context(
     }))
 }
 
-fn runtime() -> io::Result<Runtime> {
+fn runtime(workers: u16) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(common::daemon::workers(workers))
         .thread_name("smtp")
         .thread_stack_size(STACK)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -189,6 +190,7 @@ impl Reload {
         let before = &self.started_with;
         for (what, same) in [
             ("deliverd.user", config.deliverd.user == before.deliverd.user),
+            ("deliverd.workers", config.deliverd.workers == before.deliverd.workers),
             ("spool_directory", config.spool_directory == before.spool_directory),
             ("log", config.log == before.log),
         ] {
