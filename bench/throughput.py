@@ -20,8 +20,13 @@ class Case:
 
 CASES = [
     Case("accept, 1 session", 500, 1, 4096, False),
+    Case("accept, 10 sessions", 3000, 10, 4096, False),
+    Case("accept, 10 sessions, many a connection", 3000, 10, 4096, False, many=True),
     Case("accept, 50 sessions", 3000, 50, 4096, False),
     Case("accept, 50 sessions, many a connection", 3000, 50, 4096, False, many=True),
+    Case("accept, 200 sessions", 3000, 200, 4096, False),
+    Case("accept, 200 sessions, many a connection", 3000, 200, 4096, False, many=True),
+    Case("accept of 100 KiB, 50 sessions, many a connection", 600, 50, 100 * 1024, False, many=True),
     Case("accept to delivery, 50 sessions", 3000, 50, 4096, True),
     Case("accept to delivery, 50 sessions, many a connection", 3000, 50, 4096, True, many=True),
 ]
@@ -61,6 +66,17 @@ def report(case, results):
         ours, theirs = ([statistics.median(column) for column in zip(*runs)] for runs in results.values())
         ratios = [mine / other for mine, other in zip(ours, theirs)]
         print(f"  {'ratio':10} {ratios[0]:>22.2f} {ratios[1]:>22.2f} {ratios[2]:>22.2f}", flush=True)
+
+
+def report_rates(results, unit, cost):
+    """A table of pairs: so many a second, and CPU seconds."""
+    print(f"  {'':10} {unit:>22} {cost:>22}")
+    for name, runs in results.items():
+        rates, cpu = zip(*runs)
+        print(f"  {name:10} {spread(rates):>22} {spread(cpu, '{:.2f}'):>22}")
+    if len(results) == 2:
+        ours, theirs = ([statistics.median(column) for column in zip(*runs)] for runs in results.values())
+        print(f"  {'ratio':10} {ours[0] / theirs[0]:>22.2f} {ours[1] / theirs[1]:>22.2f}", flush=True)
 
 
 def measure(bench):

@@ -4,13 +4,12 @@ connection: connect, EHLO, STARTTLS, handshake, EHLO, QUIT."""
 
 import json
 import os
-import statistics
 import subprocess
 import tempfile
 import time
 
 from systems import wait_for
-from throughput import spread
+from throughput import report_rates
 
 
 class Case:
@@ -71,13 +70,7 @@ def report(case, results):
     unit = "messages/s" if case.messages else "handshakes/s"
     what = f"{case.connections * case.messages} messages of {case.size} octets" if case.messages else f"{case.connections} connections"
     print(f"\n{case.name}: {what}")
-    print(f"  {'':10} {unit:>22} {'CPU s per 1,000':>22}")
-    for name, runs in results.items():
-        rates, cpu = zip(*runs)
-        print(f"  {name:10} {spread(rates):>22} {spread(cpu, '{:.2f}'):>22}")
-    if len(results) == 2:
-        ours, theirs = ([statistics.median(column) for column in zip(*runs)] for runs in results.values())
-        print(f"  {'ratio':10} {ours[0] / theirs[0]:>22.2f} {ours[1] / theirs[1]:>22.2f}", flush=True)
+    report_rates(results, unit, "CPU s per 1,000")
 
 
 def measure(bench):
