@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Ironpost beside Postfix: the same disk, the same run, runs of the two interleaved. `make bench`.
 
-Parts: throughput (messages per second), backlog (healthy mail beside 20,000 deferred messages, listing, start-up), tls (handshakes, full and resumed, and messages per second over TLS),
-latency (one client after the other), idle (memory of idle sessions), commit (the disk's own limit). Prints medians, the spread and ratios. Asserts nothing."""
+Parts: commit (the disk's own limit, by files and by the commit log), throughput (messages per second), large (messages of 10 MiB, beside `cat`), recipients
+(messages to 1,000 recipients), maildir (delivery to Maildirs), writer (beside somebody who writes a great deal to the same file system), tls (handshakes, full
+and resumed, and messages per second over TLS), latency (one client after the other), idle (memory of idle sessions), backlog (healthy mail beside 20,000 deferred
+messages, listing), startup (start, memory and relay with 100,000 or a million deferred messages). Prints medians, the spread and ratios. Asserts nothing."""
 
 import argparse
 import os
@@ -12,10 +14,14 @@ import sys
 import backlog
 import commit
 import idle
+import large
 import latency
+import maildir
+import recipients
 import startup
 import throughput
 import tls
+import writer
 from disk import Disk
 from load import ROOT, UNPACKED
 from systems import Ironpost, Postfix
@@ -23,6 +29,10 @@ from systems import Ironpost, Postfix
 PARTS = {
     "commit": commit.measure,
     "throughput": throughput.measure,
+    "large": large.measure,
+    "recipients": recipients.measure,
+    "maildir": maildir.measure,
+    "writer": writer.measure,
     "tls": tls.measure,
     "latency": latency.measure,
     "idle": idle.measure,

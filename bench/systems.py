@@ -1,5 +1,5 @@
 """The mail systems under measurement: each starts with a fresh queue in a folder of the disk, listens on a free port of 127.0.0.1, sends everything
-either to a sink or nowhere, and logs to a file in Postfix's wording, so that one way of counting serves both."""
+to a sink, into Maildirs or nowhere, and logs to a file in Postfix's wording, so that one way of counting serves both."""
 
 import os
 import pwd
@@ -12,6 +12,8 @@ import subprocess
 import time
 
 REMOVED = re.compile(rb": removed$", re.MULTILINE)
+# The domain of users with mailboxes, and who owns these.
+MAIL_DOMAIN, MAIL_OWNER = "box.example", "nobody"
 
 
 def free_port():
@@ -51,9 +53,12 @@ def session_processes(session):
 class System:
     """One running mail system."""
 
-    def __init__(self, folder, sink_port, routes=None):
+    def __init__(self, folder, sink_port, routes=None, users=()):
         self.folder = folder
         self.sink_port = sink_port
+        # Names before @MAIL_DOMAIN that have Maildirs; with any, nothing goes elsewhere.
+        self.users = users
+        self.mail = os.path.join(folder, "mail")
         # Domains that go to another port of 127.0.0.1 than the sink's.
         self.routes = routes or {}
         self.port = free_port()
@@ -63,6 +68,11 @@ class System:
         self._offset = 0
         os.makedirs(folder)
         os.chmod(folder, 0o755)
+        if users:
+            os.mkdir(self.mail)
+            if os.geteuid() == 0:
+                owner = pwd.getpwnam(MAIL_OWNER)
+                os.chown(self.mail, owner.pw_uid, owner.pw_gid)
 
     def removed(self):
         """How many messages have left the queue since the start."""
@@ -86,6 +96,10 @@ class System:
         """How many files lie in `queues`, the folders where accepted mail is."""
         counts = (len(files) for queue in self.queues for _, _, files in os.walk(os.path.join(self.folder, queue)))
         return sum(counts)
+
+    def mailboxes(self):
+        """How many messages lie in each user's Maildir."""
+        return {user: len(os.listdir(os.path.join(self.mail, user, "new"))) for user in self.users}
 
     def memory(self):
         """Octets of memory of each of its programs: proportional set sizes, so that shared pages count once."""
@@ -130,34 +144,44 @@ class Ironpost(System):
 
     queues = ["spool/incoming", "spool/active", "spool/deferred"]
 
-    def __init__(self, folder, sink_port, binaries, routes=None, tls=None):
-        super().__init__(folder, sink_port, routes)
+    def __init__(self, folder, sink_port, binaries, routes=None, tls=None, users=(), commit="log"):
+        super().__init__(folder, sink_port, routes, users)
         self.binaries = binaries
         where = f"smtp:[127.0.0.1]:{sink_port}" if sink_port else "discard:bench"
         with open(os.path.join(folder, "transport"), "w", encoding="ascii") as table:
             for domain, port in self.routes.items():
                 table.write(f"{domain} smtp:[127.0.0.1]:{port}\n")
-            table.write(f"* {where}\n")
+            if not users:
+                table.write(f"* {where}\n")
         with open(os.path.join(folder, "ironpost.toml"), "w", encoding="ascii") as config:
             config.write(
                 f"""hostname = "bench.example"
 mail_name = "bench.example"
-local_domains = ["localhost"]
+local_domains = ["localhost", "{MAIL_DOMAIN}"]
 spool_directory = "spool"
+[smtpd]
+commit = "{commit}"
 [[smtpd.listen]]
 address = "127.0.0.1:{self.port}"
 [deliverd]
 transport = "transport"
-[local]
-aliases = "aliases"
 [log]
 to = "log"
+[local]
+aliases = "aliases"
 """
             )
+            if users:
+                config.write(self._mailbox_lines())
             if tls:
                 certificate, key = tls
                 config.write(f'[smtpd.tls]\ncertificate = "{certificate}"\nprivate_key = "{key}"\n')
         self.start()
+
+    def _mailbox_lines(self):
+        with open(os.path.join(self.folder, "users"), "w", encoding="ascii") as table:
+            table.writelines(f"{user}\n" for user in self.users)
+        return f'users = "users"\nmailbox = "{self.mail}/{{user}}/"\n'
 
     def command(self, *arguments):
         """The command line of `ironpost` for this instance."""
@@ -190,12 +214,14 @@ class Postfix(System):
 
     queues = ["queue/incoming", "queue/active", "queue/deferred"]
 
-    def __init__(self, folder, sink_port, unpacked, routes=None, processes=100, tls=None):
-        super().__init__(folder, sink_port, routes)
+    def __init__(self, folder, sink_port, unpacked, routes=None, processes=100, tls=None, users=(), settings=()):
+        """`settings`: further lines of main.cf."""
+        super().__init__(folder, sink_port, routes, users)
         self.unpacked, self.processes = unpacked, processes
         self._folders()
         with open(os.path.join(folder, "etc", "main.cf"), "w", encoding="ascii") as config:
             config.write(self._main_cf(unpacked))
+            config.writelines(f"{line}\n" for line in [*self._mailbox_lines(), *settings])
             if tls:
                 certificate, key = tls
                 config.write(f"smtpd_tls_security_level = may\nsmtpd_tls_cert_file = {certificate}\nsmtpd_tls_key_file = {key}\n")
@@ -247,6 +273,20 @@ class Postfix(System):
         make("queue/public", owner, group, 0o710)
         make("queue/maildrop", owner, group, 0o730)
 
+    def _mailbox_lines(self):
+        if not self.users:
+            return []
+        with open(os.path.join(self.folder, "etc", "mailboxes"), "w", encoding="ascii") as table:
+            table.writelines(f"{user}@{MAIL_DOMAIN} {user}/\n" for user in self.users)
+        owner = pwd.getpwnam(MAIL_OWNER)
+        return [
+            f"virtual_mailbox_domains = {MAIL_DOMAIN}",
+            f"virtual_mailbox_maps = texthash:{self.folder}/etc/mailboxes",
+            f"virtual_mailbox_base = {self.mail}",
+            f"virtual_uid_maps = static:{owner.pw_uid}",
+            f"virtual_gid_maps = static:{owner.pw_gid}",
+        ]
+
     def _main_cf(self, unpacked):
         where = f"smtp:[127.0.0.1]:{self.sink_port}" if self.sink_port else "discard:bench"
         # By pattern, since a whole address is looked up in all tables, the static one too, before its domain is.
@@ -254,6 +294,7 @@ class Postfix(System):
             for domain, port in self.routes.items():
                 table.write(f"/@{re.escape(domain)}$/ smtp:[127.0.0.1]:{port}\n")
         routes = f"regexp:{self.folder}/etc/routes, " if self.routes else ""
+        elsewhere = "" if self.users else f"static:{{{where}}}"
         return f"""compatibility_level = 3.6
 queue_directory = {self.folder}/queue
 data_directory = {self.folder}/data
@@ -275,7 +316,7 @@ alias_maps =
 alias_database =
 local_recipient_maps =
 smtpd_peername_lookup = no
-transport_maps = {routes}static:{{{where}}}
+transport_maps = {routes}{elsewhere}
 default_process_limit = {self.processes}
 smtp_tls_security_level = none
 """
@@ -295,6 +336,7 @@ discard unix - - n - - discard
 showq unix n - n - - showq
 flush unix n - n 1000? 0 flush
 smtp unix - - n - - smtp
+virtual unix - n n - - virtual
 proxymap unix - - n - - proxymap
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
