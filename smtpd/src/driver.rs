@@ -256,7 +256,7 @@ impl Connection {
             Question::Quiet => Answer::Refused(reply::SYNCHRONIZATION),
             Question::Connect { client } => {
                 let destination = self.session.destination();
-                self.judge.connect(&client, destination).await
+                self.judge.connect(&client, destination, self.session.name_said()).await
             }
             Question::Hello { name } => self.judge.hello(&name).await,
             Question::Login { mechanism, initial } => {

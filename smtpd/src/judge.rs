@@ -23,6 +23,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
+#[cfg(test)]
+mod tests;
+
 /// Rounds of look-ups for one decision: more than any list needs, so that a mistake of ours cannot go round for ever.
 const ROUNDS: usize = 1000;
 /// Longest name or address in a log line, in octets.
@@ -36,6 +39,8 @@ pub struct Judge {
     /// The address that the client has connected to.
     local: IpAddr,
     entrance: Entrance,
+    /// Nobody knows whose this address is.
+    distrusted: bool,
     facts: Facts,
     found: Found,
 }
@@ -49,7 +54,7 @@ impl Judge {
         shared: Arc<Shared>,
     ) -> Self {
         let facts = Facts::new(client.clone(), rules.trusts(client.ip));
-        Self { facts, found: Found::default(), rules, shared, local, entrance }
+        Self { facts, found: Found::default(), rules, shared, local, entrance, distrusted: false }
     }
 
     /// Who has logged in by now.
@@ -62,8 +67,9 @@ impl Judge {
         if entrance.is_submission() { &rules.submission_restrictions } else { &rules.restrictions }
     }
 
-    /// This client is nobody to trust, whatever its address.
+    /// This client is nobody to trust, whatever its address; also when it gets a name.
     pub fn distrust(&mut self) {
+        self.distrusted = true;
         self.facts.trusted = false;
     }
 
@@ -79,20 +85,37 @@ impl Judge {
         self.facts.trusted
     }
 
-    /// May the client come? Also when it has become another one, which has connected to `destination`.
-    pub async fn connect(&mut self, client: &Client, destination: Option<IpAddr>) -> Answer {
+    /// May the client come? Also when it has become another one, which has connected to `destination`, and has said already that its name is
+    /// `hello`.
+    pub async fn connect(
+        &mut self,
+        client: &Client,
+        destination: Option<IpAddr>,
+        hello: Option<&str>,
+    ) -> Answer {
         self.local = destination.unwrap_or(self.local);
         if self.facts.client != *client {
+            self.distrusted &= self.facts.client.ip == client.ip;
+            let trusted = !self.distrusted && self.rules.trusts(client.ip);
             let login = self.facts.login.take();
-            self.facts = Facts::new(client.clone(), self.rules.trusts(client.ip));
+            self.facts = Facts::new(client.clone(), trusted);
             self.facts.login = login;
             self.found = Found::default();
         }
-        let rules = self.rules.clone();
-        match self.at_stage("CONNECT", &[&Self::lists(&rules, self.entrance).connect]).await {
+        (self.facts.hello, self.facts.sender, self.facts.recipient) = (None, None, None);
+        match self.connected(hello).await {
             Ok(()) => Answer::Yes,
             Err(refusal) => Answer::Refused(last_word(&refusal)),
         }
+    }
+
+    async fn connected(&mut self, hello: Option<&str>) -> Result<(), Reply> {
+        let rules = self.rules.clone();
+        let lists = Self::lists(&rules, self.entrance);
+        self.at_stage("CONNECT", &[&lists.connect]).await?;
+        let Some(name) = hello else { return Ok(()) };
+        self.facts.hello = Some(name.into());
+        self.at_stage("HELO", &[&lists.helo]).await
     }
 
     /// HELO or EHLO. A name that is refused is not remembered.
@@ -192,6 +215,13 @@ impl Judge {
     }
 
     async fn decide(&mut self, stage: &str, lists: &[&[Rule]]) -> Result<(), Reply> {
+        let decision = self.weigh(stage, lists).await;
+        // However it has ended: what was found for one command must not pile up.
+        self.found.tidy();
+        decision
+    }
+
+    async fn weigh(&mut self, stage: &str, lists: &[&[Rule]]) -> Result<(), Reply> {
         if lists.iter().all(|list| list.is_empty()) {
             return Ok(());
         }
@@ -200,7 +230,6 @@ impl Judge {
                 // Boxed: a session that waits for its client need not keep room for the DNS.
                 Step::Find(needs) => Box::pin(self.find(needs)).await,
                 Step::Done { refusal, notes } => {
-                    self.found.tidy();
                     for note in notes {
                         self.note(stage, &note);
                     }

@@ -205,7 +205,7 @@ pub enum Listing {
 pub struct Found(HashMap<Need, Finding>);
 
 /// Most findings kept.
-const KEPT: usize = 64;
+pub(crate) const KEPT: usize = 64;
 
 impl Found {
     /// What was found.
@@ -216,6 +216,12 @@ impl Found {
     /// Keeps it.
     pub fn insert(&mut self, need: Need, finding: Finding) {
         self.0.insert(need, finding);
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// After a command: forgets what holds for that command only, and all when it has become much.

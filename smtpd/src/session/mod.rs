@@ -304,6 +304,11 @@ impl Session {
         self.destination
     }
 
+    /// What the client calls itself: in HELO or EHLO, or as a host in front of us says.
+    pub fn name_said(&self) -> Option<&str> {
+        self.hello.as_ref().map(|hello| hello.name.as_str())
+    }
+
     /// How far the dialogue is; `None` while content, a line of an exchange or an answer is awaited, and after the end.
     pub fn stage(&self) -> Option<Stage> {
         match &self.phase {
