@@ -2,6 +2,7 @@
 //! and only then the first byte from outside.
 
 use crate::listen;
+use crate::lookup::users::TURNS;
 use crate::message::{Store, WRITERS};
 use crate::rules::Rules;
 use crate::server::{self, Shared, Stop};
@@ -15,6 +16,7 @@ use common::reload::{Daemon, Report};
 use common::secret::Secrets;
 use common::signals::{self, Signal};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
 use spool::commit_log::{self, Committer, Geometry};
 use spool::layout::{self, Queue, Spool};
 use spool::writer::Spooler;
@@ -25,8 +27,8 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-/// Threads for work that may block: one for each message being written, and some for look-ups.
-const BLOCKING_THREADS: usize = WRITERS + 16;
+/// Threads for work that may block: one for each message being written, and for each look-up of a user, and some for what else there is.
+const BLOCKING_THREADS: usize = WRITERS + TURNS + 16;
 /// Files for everything but connections and their messages.
 const OTHER_FILES: u64 = 256;
 /// What greylisting has learnt is written down so often.
@@ -46,6 +48,8 @@ pub fn run(path: &Path) -> Result<(), Failure> {
 fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let io = Failure::io;
     let ids = Identities::resolve(config).map_err(Failure::configuration)?;
+    // Files for queued get the bits of their group as they are made, instead of a change of their mode each.
+    umask(Mode::from_bits_truncate(0o007));
     let listeners = listen::bind_all(&config.smtpd.listen).map_err(io)?;
     let spool = Spool::new(&config.spool_directory);
     layout::prepare(&spool, &ids).map_err(io)?;

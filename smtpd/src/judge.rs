@@ -14,7 +14,7 @@ use crate::session::auth::Login;
 use crate::session::reply::Reply;
 use crate::session::{Answer, Client};
 use common::address::{Address, ReversePath};
-use common::config::restrictions::Rule;
+use common::config::restrictions::{Check, Rule, Subject};
 use common::config::{Network, Rate, Restrictions};
 use common::status::EnhancedCode;
 use common::text::printable;
@@ -329,12 +329,18 @@ fn last_word(refusal: &Reply) -> Reply {
 }
 
 /// The client with its name, when that is to be looked up. This machine's own addresses need no DNS (RFC 6761 6.3).
-pub async fn named(ip: IpAddr, rules: &Rules) -> Client {
+pub async fn named(ip: IpAddr, rules: &Rules, entrance: Entrance) -> Client {
     let ip = ip.to_canonical();
     if ip.is_loopback() || !rules.resolve_clients {
         return Client::new(ip);
     }
-    let name = match rules.lookups.dns.client_name(ip).await {
+    let decides = |rule: &Rule| matches!(rule.check, Check::Access(Subject::Client, _));
+    let found = if Judge::lists(rules, entrance).rules().any(decides) {
+        rules.lookups.dns.client_name(ip).await
+    } else {
+        rules.lookups.dns.client_name_if_idle(ip).await
+    };
+    let name = match found {
         restrictions::ClientName::Confirmed(name) => name.as_str().into(),
         _ => "unknown".into(),
     };

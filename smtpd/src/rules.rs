@@ -4,24 +4,23 @@
 use crate::lookup::Lookups;
 use crate::lookup::dns::Dns;
 use crate::lookup::files::AccessTables;
+use crate::lookup::users::Turns;
 use crate::policy::Standing;
 use crate::session::Settings;
 use crate::session::limits::{Budget, Limits};
 use auth::Authenticator;
 use common::address::{Address, Domain};
 use common::config::{Config, Dnsbl, Greylist, Listen, ListenKind, Networks, Rate, Restrictions, Smtpd};
-use common::routing::{AddressClass, Existence, Router};
+use common::routing::{AddressClass, Existence};
 use common::sender_logins::{Owners, SenderLogins};
 use common::table::TableError;
 use common::tables::Tables;
 use common::tls::ClientCerts;
 use common::tls::policy::Fingerprint;
-use common::users::Users;
 use common::watched::Watched;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::spawn_blocking;
 
 /// What sessions go by.
 #[derive(Debug)]
@@ -154,6 +153,7 @@ impl Rules {
             lookups: Lookups {
                 dns: Dns::new(&smtpd.nameservers),
                 tables: AccessTables::load(smtpd.access_tables())?,
+                users: Turns::default(),
             },
             rates: ClientRates {
                 connections: smtpd.client_connection_rate,
@@ -252,21 +252,10 @@ impl Rules {
             AddressClass::Default => return Standing::Elsewhere,
             AddressClass::Local => {}
         }
-        match exists(router, address).await {
+        match self.lookups.users.exists(router, address).await {
             Existence::Yes => Standing::Known,
             Existence::No => Standing::Unknown,
             Existence::Unknown(reason) => Standing::Unsure(reason),
         }
     }
-}
-
-async fn exists(router: Arc<Router>, address: &Address) -> Existence {
-    if matches!(router.users, Users::System) {
-        // The name service may ask over the network.
-        let address = address.clone();
-        return spawn_blocking(move || router.recipient_exists(&address))
-            .await
-            .unwrap_or_else(|error| Existence::Unknown(error.to_string()));
-    }
-    router.recipient_exists(address)
 }

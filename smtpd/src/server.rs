@@ -260,7 +260,7 @@ impl Arrival {
                 return turn_away(self.stream, client, busy, &self.rules);
             }
         }
-        let client = Box::pin(judge::named(client, &self.rules)).await;
+        let client = Box::pin(judge::named(client, &self.rules, self.entrance)).await;
         let Self { stream, door, entrance, place, rules, shared, stop, .. } = self;
         let door = (stream, door, entrance);
         let mut connection = Connection::new(door, client, local, rules, shared, stop);

@@ -24,8 +24,10 @@ use tokio::time::timeout;
 const LIMIT: Duration = Duration::from_secs(5);
 /// One server's time for one answer.
 const SERVER_LIMIT: Duration = Duration::from_secs(2);
-/// Things looked up at the same time.
+/// Things looked up at the same time for decisions. What one client can take of them is bounded by its connections.
 const TURNS: usize = 512;
+/// The same for names that nothing is decided by: apart, so that they never keep a decision waiting.
+const SPARE_TURNS: usize = 256;
 /// Answers kept.
 const CACHE: u64 = 8192;
 /// A corrected record is seen after this time at the latest, whatever its TTL says.
@@ -41,6 +43,7 @@ pub struct Dns {
     /// Made at the first question: inside the runtime.
     resolver: OnceLock<Result<TokioResolver, String>>,
     turns: Semaphore,
+    spare: Semaphore,
 }
 
 impl std::fmt::Debug for Dns {
@@ -78,12 +81,19 @@ impl Dns {
         options.attempts = 1;
         options.cache_size = CACHE;
         options.max_active_requests = 4096;
-        Self { settings: (config, options), resolver: OnceLock::new(), turns: Semaphore::new(TURNS) }
+        let (turns, spare) = (Semaphore::new(TURNS), Semaphore::new(SPARE_TURNS));
+        Self { settings: (config, options), resolver: OnceLock::new(), turns, spare }
     }
 
     /// The name of an address, confirmed.
     pub async fn client_name(&self, ip: IpAddr) -> ClientName {
         self.limited(self.find_name(ip)).await.unwrap_or(ClientName::Unsure)
+    }
+
+    /// The same where it is good to know and no more: nobody waits for a turn.
+    pub async fn client_name_if_idle(&self, ip: IpAddr) -> ClientName {
+        let Ok(_turn) = self.spare.try_acquire() else { return ClientName::Unsure };
+        timeout(LIMIT, self.find_name(ip)).await.ok().flatten().unwrap_or(ClientName::Unsure)
     }
 
     /// Does the domain take mail? RFC 5321 5.1: MX, else an address.
@@ -229,5 +239,23 @@ fn missing(error: &NetError) -> Missing {
             Missing::Certain
         }
         _ => Missing::Unsure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    #[test]
+    fn a_name_for_the_log_keeps_nobody_waiting_for_a_turn() {
+        let dns = Dns::new(&["192.0.2.53:53".parse().unwrap()]);
+        let _all = dns.spare.try_acquire_many(SPARE_TURNS as u32).unwrap();
+        let name = pin!(dns.client_name_if_idle("192.0.2.1".parse().unwrap()));
+        let polled = name.poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(polled, Poll::Ready(ClientName::Unsure));
+        assert_eq!(dns.turns.available_permits(), TURNS, "decisions have theirs");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod dns;
 pub mod files;
+pub mod users;
 
 use crate::greylist::Greylist;
 use crate::restrictions::{Finding, Key, Need};
@@ -9,6 +10,7 @@ use crate::rules::Rules;
 use common::time::Timestamp;
 use dns::Dns;
 use files::AccessTables;
+use users::Turns;
 
 /// Where facts come from, under one configuration.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub struct Lookups {
     pub dns: Dns,
     /// Access tables.
     pub tables: AccessTables,
+    /// Recipients here.
+    pub users: Turns,
 }
 
 impl Lookups {
