@@ -17,12 +17,13 @@ use nix::sys::socket::MsgFlags;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Replies wait for company up to so many octets.
 const OUTPUT: usize = 16 * 1024;
@@ -164,13 +165,16 @@ impl Connection {
         }
     }
 
-    /// When there are nearly as many clients as there can be, those who do nothing make room for others.
     fn adapt(&mut self) {
-        let usual = self.rules.settings.idle_timeout;
+        let crowded = *self.crowded.borrow_and_update();
+        self.session.set_patience(self.patience(Duration::MAX).when(crowded));
+    }
+
+    /// With this client, and for so long at most.
+    fn patience(&self, most: Duration) -> Patience {
         // Those who have logged in are no strangers.
         let known = self.judge.trusts() || self.session.login().is_some();
-        let crowded = *self.crowded.borrow_and_update() && !known;
-        self.session.set_patience(if crowded { usual.min(HURRY) } else { usual });
+        Patience { usual: self.rules.settings.idle_timeout.min(most), known }
     }
 
     async fn read(&mut self) -> io::Result<Next> {
@@ -290,18 +294,18 @@ impl Connection {
     async fn handshake(&mut self) -> io::Result<()> {
         let gone = || io::Error::from(io::ErrorKind::ConnectionAborted);
         let secure = self.door.secure().ok_or_else(gone)?;
-        let limit = HANDSHAKE.min(self.rules.settings.idle_timeout);
-        let failure = match timeout(limit, self.wire.secure(&secure)).await {
-            Ok(Ok(Some(parameters))) => {
+        let patience = self.patience(HANDSHAKE);
+        let failure = match patience.last(&mut self.crowded, self.wire.secure(&secure)).await {
+            Some(Ok(Some(parameters))) => {
                 self.judge.secured(&parameters.client);
                 self.session.secured(parameters, self.shared.clock.now());
                 self.desk.secured(self.wire.channel_binding());
                 self.offer_auth();
                 return Ok(());
             }
-            Ok(Ok(None)) => "handshake not finished".to_owned(),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "timed out".to_owned(),
+            Some(Ok(None)) => "handshake not finished".to_owned(),
+            Some(Err(error)) => error.to_string(),
+            None => "timed out".to_owned(),
         };
         let client = self.session.client();
         common::info!("SSL_accept error from {client}: {}", printable(&failure, 300));
@@ -331,13 +335,13 @@ impl Connection {
         if self.out.is_empty() {
             return Ok(());
         }
+        let patience = self.patience(Duration::MAX);
         let write = async {
             self.wire.write_all(&self.out).await?;
             self.wire.flush().await
         };
-        timeout(self.rules.settings.idle_timeout, write)
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let written = patience.last(&mut self.crowded, write).await;
+        written.ok_or(io::ErrorKind::TimedOut)??;
         self.out.clear();
         self.out.shrink_to(OUTPUT_KEPT);
         Ok(())
@@ -364,6 +368,41 @@ impl Connection {
     }
 }
 
+/// For how long a client may do nothing. When there are nearly as many clients as there can be, those who do nothing make room for others.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    usual: Duration,
+    /// Is it no stranger?
+    known: bool,
+}
+
+impl Patience {
+    fn when(self, crowded: bool) -> Duration {
+        if crowded && !self.known { self.usual.min(HURRY) } else { self.usual }
+    }
+
+    /// Does what waits for the client; `None`: it took too long. Getting crowded counts at once.
+    async fn last<T>(self, crowded: &mut watch::Receiver<bool>, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        let begun = Instant::now();
+        let mut looked = false;
+        let done = loop {
+            let now_crowded = *crowded.borrow();
+            tokio::select! {
+                biased;
+                done = &mut work => break Some(done),
+                () = sleep(self.when(now_crowded).saturating_sub(begun.elapsed())) => break None,
+                Ok(()) = crowded.changed() => looked = true,
+            }
+        };
+        if looked {
+            // The session has not seen it.
+            crowded.mark_changed();
+        }
+        done
+    }
+}
+
 fn visit<'a>(session: &'a Session, judge: &Judge, rules: &'a Rules, shared: &'a Shared) -> Visit<'a> {
     Visit { client: session.client(), trusted: judge.trusts(), rules, shared }
 }
@@ -382,6 +421,32 @@ mod tests {
 
     fn size_of_future<A, F: Future>(_: fn(A) -> F) -> usize {
         size_of::<F>()
+    }
+
+    /// A client that takes no reply, or does not go on with its handshake, held its place for minutes when others wanted it.
+    #[tokio::test(start_paused = true)]
+    async fn getting_crowded_shortens_what_is_waited_for_already() {
+        let usual = Duration::from_secs(300);
+        for (known, first, later, seconds, news) in [
+            (false, false, false, 300, false),
+            (false, true, true, 10, false),
+            (false, false, true, 100, true),
+            // Over before that.
+            (false, true, false, 10, false),
+            (true, false, true, 300, true),
+        ] {
+            let (tell, mut crowded) = watch::channel(first);
+            let begun = Instant::now();
+            let waits = tokio::spawn(async move {
+                let never = std::future::pending::<()>();
+                let done = Patience { usual, known }.last(&mut crowded, never).await;
+                (done, begun.elapsed().as_secs(), crowded.has_changed().unwrap())
+            });
+            sleep(Duration::from_secs(100)).await;
+            tell.send_if_modified(|crowded| std::mem::replace(crowded, later) != later);
+            // The session is to see it, too.
+            assert_eq!(waits.await.unwrap(), (None, seconds, news), "{known} {first} {later}");
+        }
     }
 
     /// Thousands of sessions wait at the same time, and each holds this.
