@@ -19,6 +19,18 @@ fn addresses_that_are_taken_keep_their_spelling() {
     }
 }
 
+/// RFC 5321, erratum 4315: the RFC's own grammar has `::` for two groups at least.
+#[test]
+fn two_colons_may_stand_for_a_single_group_of_zeros() {
+    for text in ["x@[IPv6:2001:db8::1:2:3:4:5]", "x@[IPv6:::2:3:4:5:6:7:8]", "x@[IPv6:1:2:3:4:5:6:7::]"] {
+        let address = text.parse::<Address>();
+        assert!(
+            address.as_ref().is_ok_and(|a| a.domain().literal().is_some_and(|ip| ip.is_ipv6())),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn addresses_that_are_refused() {
     use AddressError::*;
