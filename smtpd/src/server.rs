@@ -190,14 +190,12 @@ async fn accept(
                 }
                 Err(error) => refused(&error).await,
             },
-            Some(ended) = sessions.join_next() => report(ended),
+            Some(_) = sessions.join_next() => {}
             () = stopped(&mut stopping) => break,
         }
     }
     drop(listener);
-    while let Some(ended) = sessions.join_next().await {
-        report(ended);
-    }
+    while sessions.join_next().await.is_some() {}
 }
 
 /// Returns when the server is to stop (or its end is certain, because nobody could tell it any more).
@@ -205,16 +203,24 @@ async fn stopped(stop: &mut watch::Receiver<Stop>) {
     let _ = stop.wait_for(|stop| *stop != Stop::No).await;
 }
 
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Some(text) = bug(&ended) {
-        common::error!("{text}");
+/// Held by a session: a panic ends that one alone, and drops what it held, this too.
+struct Witness {
+    client: IpAddr,
+    tell: fn(String),
+}
+
+impl Witness {
+    fn of(client: IpAddr) -> Self {
+        Self { client, tell: |text| common::error!("{text}") }
     }
 }
 
-/// A panic ends its session alone: what the session held is dropped with it.
-fn bug(ended: &Result<(), tokio::task::JoinError>) -> Option<&'static str> {
-    let panicked = ended.as_ref().is_err_and(tokio::task::JoinError::is_panic);
-    panicked.then_some("bug: a session ended by a panic; the others go on")
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.tell)(format!("bug: the session of {} ended by a panic; the others go on", self.client));
+        }
+    }
 }
 
 /// A connection that was not there any more when we came to it is nothing to speak of; anything else is.
@@ -243,6 +249,7 @@ struct Arrival {
 impl Arrival {
     async fn serve(mut self) {
         let (mut client, mut local, mut trusted) = (self.peer, self.local, true);
+        let mut witness = Witness::of(client);
         if self.proxied {
             match proxy::read(&mut self.stream).await {
                 Ok(Some(ends)) => {
@@ -257,8 +264,9 @@ impl Arrival {
                 }
             }
             if let Err(busy) = self.shared.admits(&mut self.place, client, (self.entrance, &self.rules)) {
-                return turn_away(self.stream, client, busy, &self.rules);
+                return turn_away((self.stream, &self.door), client, busy, &self.rules);
             }
+            witness.client = client;
         }
         let client = Box::pin(judge::named(client, &self.rules, self.entrance)).await;
         let Self { stream, door, entrance, place, rules, shared, stop, .. } = self;
@@ -301,20 +309,23 @@ fn admit(
             Some(Arrival { stream, door, peer, local, proxied, entrance, place, rules, shared, stop })
         }
         Err(busy) => {
-            turn_away(stream, peer, busy, &rules);
+            turn_away((stream, door), peer, busy, &rules);
             None
         }
     }
 }
 
-/// 421 without a session: it costs one write.
-fn turn_away(stream: TcpStream, client: IpAddr, busy: Busy, rules: &Rules) {
+/// 421 without a session: it costs one write. Where a handshake comes first, nothing is said that would stand in its place.
+fn turn_away((stream, door): (TcpStream, &Door), client: IpAddr, busy: Busy, rules: &Rules) {
     let text = match busy {
         Busy::Client | Busy::Rate => format!("Error: too many connections from {client}"),
         Busy::Total => "Error: too many connections".to_owned(),
     };
     let reply = reply::closing((7, 0), &rules.settings.hostname, &text);
     common::info!("NOQUEUE: reject: CONNECT from {}: {reply}; proto=SMTP", Client::new(client));
+    if matches!(door, Door::Implicit(_)) {
+        return;
+    }
     let mut wire = Vec::new();
     reply.write_to(&mut wire);
     // The socket's buffer is empty, so this does not wait; a client that is gone already needs no reply.
@@ -328,28 +339,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_ends_its_session_alone_and_gives_its_place_back() {
+    fn a_panic_ends_its_session_alone_and_gives_its_place_back_and_is_told_with_the_client() {
+        static TOLD: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+        let witness =
+            |client: [u8; 4]| Witness { client: client.into(), tell: |text| TOLD.lock().unwrap().push(text) };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
         runtime.block_on(async {
             let connections = Arc::new(Connections::default());
             let (go_on, waits) = tokio::sync::oneshot::channel::<()>();
             let mut sessions = JoinSet::new();
-            let place = connections.enter(10).unwrap();
+            let held = (connections.enter(10).unwrap(), witness([192, 0, 2, 1]));
             sessions.spawn(async move {
-                let _place = place;
+                let _held = held;
                 waits.await.unwrap();
             });
-            let place = connections.enter(10).unwrap();
+            let held = (connections.enter(10).unwrap(), witness([192, 0, 2, 2]));
             sessions.spawn(async move {
-                let _place = place;
-                panic!("as a test");
+                let _held = held;
+                // As deep as in a session.
+                Box::pin(async { panic!("as a test") }).await
             });
-            let ended = sessions.join_next().await.unwrap();
-            assert_eq!(bug(&ended), Some("bug: a session ended by a panic; the others go on"));
+            assert!(sessions.join_next().await.unwrap().is_err());
+            let told = ["bug: the session of 192.0.2.2 ended by a panic; the others go on"];
+            assert_eq!(*TOLD.lock().unwrap(), told);
             assert_eq!(connections.total(), 1);
             go_on.send(()).unwrap();
-            assert_eq!(bug(&sessions.join_next().await.unwrap()), None);
+            sessions.join_next().await.unwrap().unwrap();
             assert_eq!(connections.total(), 0);
+            assert_eq!(*TOLD.lock().unwrap(), told);
         });
     }
 }

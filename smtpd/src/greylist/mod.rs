@@ -1,7 +1,7 @@
 //! Who has come again: client networks, senders and recipients, and when (RFC 6647).
 //!
 //! Bounded in memory: at most so many entries; when there are more, those go first that are over, then the oldest that never came again,
-//! so that a flood of new ones never pushes out who is known. No I/O and no clock here; [`mod@file`] keeps the state over restarts.
+//! so that a flood of new ones pushes out who is known from the last tenth only, which is kept for newcomers. No I/O and no clock here; [`mod@file`] keeps the state over restarts.
 
 pub mod file;
 
@@ -115,11 +115,12 @@ impl State {
         self.new.retain(|_, first| now.since(*first) < *settings.retry_window);
         self.known.retain(|_, last| now.since(*last) < lifetime);
         self.clients.retain(|_, (_, last)| now.since(*last) < lifetime);
-        // A tenth at a time, so that this is not done for every newcomer.
+        // A tenth at a time, so that this is not done for every newcomer: of the new ones, or all of these.
         let room = most - most / 10;
         if self.len() >= most {
             drop_oldest(&mut self.new, most / 10 + 1, |first| *first);
         }
+        // Who is known gives back the last tenth, where it has come to that: without it nobody new could ever come again.
         if self.len() > room {
             let excess = self.len() - room;
             drop_oldest(&mut self.known, excess, |last| *last);
@@ -140,8 +141,9 @@ fn drop_oldest<K: std::hash::Hash + Eq, V>(
         map.clear();
         return;
     }
+    let Some(last) = count.checked_sub(1) else { return };
     let mut ages: Vec<Timestamp> = map.values().map(&age).collect();
-    let (_, limit, _) = ages.select_nth_unstable(count);
+    let (_, limit, _) = ages.select_nth_unstable(last);
     let limit = *limit;
     // Many may be of the same age.
     let mut left = count;
@@ -217,5 +219,18 @@ mod tests {
             assert!(list.len() <= 1000, "{}", list.len());
         }
         assert_eq!(meet(&list, "192.0.2.0/24", "a@b.example", 30), None);
+    }
+
+    #[test]
+    fn a_flood_takes_the_last_tenth_from_who_is_known_and_no_more() {
+        let list = Greylist::default();
+        list.lock().known = (0..1000).map(|i| (format!("known {i}").into(), at(i))).collect();
+        for i in 0..2000 {
+            meet(&list, "198.51.100.0/24", &format!("s{i}@flood.example"), 1001);
+        }
+        assert!(list.len() <= 1000);
+        let known = &list.lock().known;
+        assert_eq!(known.len(), 900);
+        assert!((100..1000).all(|i| known.contains_key(&*format!("known {i}"))), "the oldest went");
     }
 }

@@ -343,6 +343,25 @@ fn other_protocols_and_hanging_handshakes_are_refused() {
     sends_as_before(&ironpost);
 }
 
+/// It came in plain text, where the client waited for a handshake.
+#[test]
+fn who_is_turned_away_before_a_handshake_is_told_nothing() {
+    let ironpost = Setup::new()
+        .listen_tls(&["starttls", "implicit"])
+        .set("", "trusted_networks", "[]")
+        .set("smtpd", "max_connections_per_client", "1")
+        .start();
+    let _first = ironpost.connect();
+    for (listener, said) in ironpost.listeners().into_iter().zip(["421", ""]) {
+        let mut second = std::net::TcpStream::connect(listener).unwrap();
+        second.set_read_timeout(Some(*ironpost_tests::DEADLINE)).unwrap();
+        let mut all = Vec::new();
+        second.read_to_end(&mut all).unwrap();
+        assert_eq!(String::from_utf8_lossy(&all).get(..3).unwrap_or(""), said);
+    }
+    ironpost.log.wait_count(2, "why", |line| line.contains("too many connections from 127.0.0.1"));
+}
+
 fn sends_as_before(ironpost: &Ironpost) {
     let id = ironpost.send("a@remote.test", &["alice@example.test"], &short("as before"));
     ironpost.wait_removed(&id);
