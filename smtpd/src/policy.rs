@@ -33,16 +33,13 @@ pub fn recipient(trusted: bool, address: &Address, standing: &Standing) -> Resul
     existing(address, standing)
 }
 
-/// May this client send to this recipient's domain? Always asked first: what restrictions permit, this does not.
+/// May this client send to this recipient's domain? Always asked first: what restrictions permit, this does not. An address that names another
+/// way is not for strangers, whosever the domain is; as with Postfix.
 pub fn relay(trusted: bool, address: &Address, standing: &Standing) -> Result<(), Reply> {
-    match standing {
-        Standing::Known | Standing::Unknown | Standing::Unsure(_) => Ok(()),
-        Standing::Relay | Standing::Elsewhere if trusted => Ok(()),
-        Standing::Relay if !is_routed(address) => Ok(()),
-        Standing::Relay | Standing::Elsewhere => {
-            Err(rejected(554, EnhancedCode::new(5, 7, 1), address, "Relay access denied"))
-        }
+    if trusted || (*standing != Standing::Elsewhere && !is_routed(address)) {
+        return Ok(());
     }
+    Err(rejected(554, EnhancedCode::new(5, 7, 1), address, "Relay access denied"))
 }
 
 /// Does a recipient of this machine exist?
@@ -73,7 +70,7 @@ pub fn own_sender(login: Option<&Login>, sender: &Address, owners: &Owners) -> R
 }
 
 /// Does the local-part name another way (`user%host`, `host!user`, `"user@host"`)? The next host might follow
-/// it, because it trusts us.
+/// it, because it trusts us; and so might whatever an alias hands it to.
 fn is_routed(address: &Address) -> bool {
     address.local_part().value().contains(['%', '!', '@'])
 }
@@ -115,12 +112,15 @@ mod tests {
         use Standing::{Elsewhere, Known, Relay, Unknown, Unsure};
         for (trusted, address, standing, expected) in [
             (false, "joe@here", Known, ""),
+            (false, "joe%far@here", Known, "554 5.7.1 <joe%far@here>: Relay access denied"),
+            (false, "far!joe@here", Unknown, "554 5.7.1 <far!joe@here>: Relay access denied"),
             (
                 false,
-                "joe%far@here",
-                Unknown,
-                "550 5.1.1 <joe%far@here>: Recipient address rejected: User unknown in local recipient table",
+                "\"joe@far\"@here",
+                Unsure("disk".into()),
+                "554 5.7.1 <\"joe@far\"@here>: Relay access denied",
             ),
+            (true, "joe%far@here", Known, ""),
             (
                 true,
                 "far!joe@here",

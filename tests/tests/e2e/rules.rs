@@ -125,16 +125,13 @@ fn never_an_open_relay() {
         "\"u@remote.test\"@other.test",
         "u@[192.0.2.1]",
         "u@[127.0.0.2]",
+        // Another way in an address of ours.
+        "u%remote.test@example.test",
+        "remote.test!u@example.test",
+        "\"u@remote.test\"@example.test",
     ] {
         client
             .expect(&format!("RCPT TO:<{address}>"), &format!("554 5.7.1 <{address}>: Relay access denied"));
-    }
-    // Source routes and percent hacks name no other host here: an unknown local user at best.
-    for address in
-        ["u%remote.test@example.test", "remote.test!u@example.test", "\"u@remote.test\"@example.test"]
-    {
-        let reply = client.command(&format!("RCPT TO:<{address}>"));
-        assert!(reply.starts_with("55"), "{address}: {reply}");
     }
     let reply = client.command("RCPT TO:<@example.test:u@remote.test>");
     assert!(reply.starts_with('5'), "{reply}");
