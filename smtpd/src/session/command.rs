@@ -11,13 +11,13 @@ use common::address::{Address, AddressError, Domain, ForwardPath, ReversePath, p
 use common::dsn::{EnvelopeId, MessageDsn, OriginalRecipient, RecipientDsn, decode_xtext};
 use spool::envelope::Body;
 
+/// Longest address that is shown in a refusal, in octets: what is longer is none (RFC 5321 4.5.3.1.3).
+const MAX_SHOWN: usize = 256;
 /// Longest name taken from HELO or EHLO, in octets (RFC 5321 4.5.3.1.2).
 const MAX_HELLO: usize = 255;
 
 const MAIL_SYNTAX: Reply = syntax("Syntax: MAIL FROM:<address>");
 const RCPT_SYNTAX: Reply = syntax("Syntax: RCPT TO:<address>");
-const BAD_SENDER: Reply = Reply::fixed(501, (5, 1, 7), "Bad sender address syntax");
-const BAD_RECIPIENT: Reply = Reply::fixed(501, (5, 1, 3), "Bad recipient address syntax");
 const BAD_SIZE: Reply = syntax("Bad message size syntax");
 const BAD_SMTPUTF8: Reply = syntax("Error: Bad SMTPUTF8 parameter syntax");
 const BAD_RET: Reply = syntax("Error: Bad RET parameter syntax");
@@ -146,7 +146,7 @@ fn option(key: &str, value: Option<&str>) -> String {
 
 fn mail(args: &str, mail_name: &Domain) -> Result<Command, Reply> {
     let (inner, rest) = path(args, "FROM:").ok_or(MAIL_SYNTAX)?;
-    let sender = ReversePath::from_path(inner, mail_name).map_err(|_| BAD_SENDER)?;
+    let sender = ReversePath::from_path(inner, mail_name).map_err(|_| bad_sender(inner))?;
     let mut size = None;
     let mut body = None;
     let mut utf8 = None;
@@ -217,8 +217,9 @@ fn octets(value: Option<&str>) -> Result<u64, Reply> {
 
 fn rcpt(args: &str, mail_name: &Domain) -> Result<Command, Reply> {
     let (inner, rest) = path(args, "TO:").ok_or(RCPT_SYNTAX)?;
-    let recipient =
-        ForwardPath::from_path(inner).and_then(|p| p.complete(mail_name)).map_err(|_| BAD_RECIPIENT)?;
+    let recipient = ForwardPath::from_path(inner)
+        .and_then(|path| path.complete(mail_name))
+        .map_err(|_| bad_recipient(inner))?;
     let mut notify = None;
     let mut original = None;
     for (key, value) in parameters(rest) {
@@ -253,7 +254,22 @@ fn vrfy(args: &str) -> Result<Command, Reply> {
         };
         ForwardPath::from_path(inner).map(|_| ())
     };
-    check().map(|()| Command::Vrfy(args.to_owned())).map_err(|_| BAD_RECIPIENT)
+    check().map(|()| Command::Vrfy(args.to_owned())).map_err(|_| bad_recipient(args))
+}
+
+fn bad_sender(text: &str) -> Reply {
+    bad_address(7, "sender", text)
+}
+
+fn bad_recipient(text: &str) -> Reply {
+    bad_address(3, "recipient", text)
+}
+
+/// With what was said, as far as it may be an address: of several, the client is to know which.
+fn bad_address(detail: u16, whose: &str, text: &str) -> Reply {
+    let code = common::status::EnhancedCode::new(5, 1, detail);
+    let text = common::text::printable(text, MAX_SHOWN);
+    Reply::new(501, code, format!("<{text}>: Bad {whose} address syntax"))
 }
 
 #[cfg(test)]
@@ -290,8 +306,8 @@ mod tests {
     fn commands_are_read_by_the_grammar() {
         let mail = "501 5.5.4 Syntax: MAIL FROM:<address>";
         let rcpt = "501 5.5.4 Syntax: RCPT TO:<address>";
-        let sender = "501 5.1.7 Bad sender address syntax";
-        let recipient = "501 5.1.3 Bad recipient address syntax";
+        let sender = |shown: &str| format!("501 5.1.7 <{shown}>: Bad sender address syntax");
+        let recipient = |shown: &str| format!("501 5.1.3 <{shown}>: Bad recipient address syntax");
         let size = "501 5.5.4 Bad message size syntax";
         let utf8 = "553 5.6.7 Error: SMTPUTF8 is required for this address";
         let (ret, envid) =
@@ -338,7 +354,7 @@ mod tests {
             ("MAIL FROM:<a@b> SMTPUTF8=YES", "501 5.5.4 Error: Bad SMTPUTF8 parameter syntax"),
             ("MAIL FROM:<a@b> SMTPUTF8 SMTPUTF8", "501 5.5.4 Error: multiple SMTPUTF8= options"),
             ("MAIL FROM:<a@b> ENVID=jörg SMTPUTF8", envid),
-            ("MAIL FROM:<j\u{202e}g@b> SMTPUTF8", sender),
+            ("MAIL FROM:<j\u{202e}g@b> SMTPUTF8", &sender(r"j\xe2\x80\xaeg@b")),
             ("RCPT TO:<jörg@b>", utf8),
             ("RCPT TO:<a~@b> ORCPT=utf-8;ö@b X~", "555 5.5.4 Unsupported option: X~"),
             ("VRFY jörg", utf8),
@@ -374,11 +390,11 @@ mod tests {
             ("MAIL FROM:<a@b", mail),
             ("MAIL FROM:<a@b>x", mail),
             ("MAIL TO:<a@b>", mail),
-            ("MAIL FROM:<a@>", sender),
-            ("MAIL FROM:<a..b@c>", sender),
-            ("MAIL FROM:<a b@c>", sender),
-            ("MAIL FROM:<a@b_.c-.example>", sender),
-            (&long, sender),
+            ("MAIL FROM:<a@>", &sender("a@")),
+            ("MAIL FROM:<a..b@c>", &sender("a..b@c")),
+            ("MAIL FROM:<a b@c>", &sender("a b@c")),
+            ("MAIL FROM:<a@b_.c-.example>", &sender("a@b_.c-.example")),
+            (&long, &sender(&format!("{}@examp", "x".repeat(250)))),
             ("RCPT TO:<a@b.example>", "rcpt a@b.example false"),
             ("RCPT TO:<joe>", "rcpt joe@mail.example false"),
             ("RCPT TO:<Postmaster>", "rcpt Postmaster@mail.example true"),
@@ -408,9 +424,9 @@ mod tests {
             (&too_long_orcpt, orcpt),
             ("RCPT TO:<a@b> RET=FULL", "555 5.5.4 Unsupported option: RET=FULL"),
             ("RCPT TO:<a@b> X", "555 5.5.4 Unsupported option: X"),
-            ("RCPT TO:<>", recipient),
-            ("RCPT TO:<@b>", recipient),
-            ("RCPT TO:<a@b@c>", recipient),
+            ("RCPT TO:<>", &recipient("")),
+            ("RCPT TO:<@b>", &recipient("@b")),
+            ("RCPT TO:<a@b@c>", &recipient("a@b@c")),
             ("RCPT FROM:<a@b>", rcpt),
             ("RCPT TO:", rcpt),
             ("RCPT", rcpt),
@@ -422,7 +438,7 @@ mod tests {
             ("VRFY joe", "Vrfy(\"joe\")"),
             ("VRFY <joe@b>", "Vrfy(\"<joe@b>\")"),
             ("VRFY", "501 5.5.4 Syntax: VRFY address"),
-            ("VRFY joe doe", recipient),
+            ("VRFY joe doe", &recipient("joe doe")),
             ("HELP me", "Help"),
             ("QUIT now", "Quit"),
             ("AUTH PLAIN", "not offered"),
