@@ -2,8 +2,8 @@
 //! block.
 //!
 //! Small messages are committed together through the commit log, on a thread that all share; without it, each costs one visit to a thread
-//! where its file is made, written and committed. Larger ones are written as they come, a buffer at a time, so memory is bounded. An error on the way is kept and
-//! becomes the answer after the end of data. A message that is dropped leaves nothing behind.
+//! where its file is made, written and committed. Larger ones are written as they come, a buffer at a time: while one is written the next one fills, and then
+//! waits for it, so memory is bounded. An error on the way is kept and becomes the answer after the end of data. A message that is dropped leaves nothing behind.
 
 use crate::mend::{Mender, Missing};
 use crate::policy::room_to_write;
@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 /// Messages whose files are worked on at the same time. A thread each, mostly waiting for a shared sync; who
 /// comes later waits for a turn, and its client with it.
@@ -45,6 +45,8 @@ pub struct Incoming {
     state: State,
     mender: Option<Mender>,
     pending: Vec<u8>,
+    /// Room that is not needed at the moment.
+    spare: Vec<u8>,
 }
 
 /// How messages of a session are written down; what is not for clients that have logged in is for nobody.
@@ -75,7 +77,7 @@ struct Begin {
 pub struct Store {
     spooler: Spooler,
     spool: PathBuf,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     pressure: Pressure,
     log: Option<Committer>,
     room: Mutex<Room>,
@@ -102,7 +104,7 @@ impl Store {
         Self {
             spooler,
             spool: spool.root().to_owned(),
-            turns: Semaphore::new(WRITERS),
+            turns: Arc::new(Semaphore::new(WRITERS)),
             pressure: Pressure::new(spool),
             log,
             room: Mutex::default(),
@@ -164,15 +166,33 @@ impl Store {
         }
     }
 
-    /// Does file work on a thread that may block, when it is its turn.
+    /// Does file work on a thread that may block, when it is its turn; returns when it has begun.
+    async fn start<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<Work<T>> {
+        let turn = self.turns.clone().acquire_owned().await.map_err(io::Error::other)?;
+        Ok(spawn_blocking(move || {
+            let _turn = turn;
+            work()
+        }))
+    }
+
+    /// The same; returns when it is done.
     async fn work<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let _turn = self.turns.acquire().await.map_err(io::Error::other)?;
-        // A panic on the other thread is a failed write here; the log has it as what it is.
-        spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+        done(&mut self.start(work).await?).await
     }
+}
+
+/// File work on another thread.
+type Work<T> = JoinHandle<io::Result<T>>;
+
+/// A panic on the other thread is a failed write here; the log has it as what it is.
+async fn done<T>(work: &mut Work<T>) -> io::Result<T> {
+    work.await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 #[derive(Debug)]
@@ -180,7 +200,9 @@ enum State {
     /// No file yet.
     Held,
     /// In the file, but for what is pending.
-    Writing(Box<MessageWriter>),
+    Written(Box<MessageWriter>),
+    /// The same, and a portion is being written; its room comes back with the file.
+    Writing(Work<(Box<MessageWriter>, Vec<u8>)>),
     /// Will be refused.
     Failed(Reply),
 }
@@ -196,7 +218,7 @@ impl Incoming {
         let mender = start.login.as_ref().filter(|_| manner.mend);
         let mender = mender.map(|_| Mender::new(missing(&start.sender, &hostname)));
         let origin = Arc::new(Begin { start, client, hostname, manner, store, id: OnceLock::new() });
-        Self { origin, state: State::Held, mender, pending: Vec::new() }
+        Self { origin, state: State::Held, mender, pending: Vec::new(), spare: Vec::new() }
     }
 
     /// Takes a piece of content; may wait for the disk.
@@ -209,29 +231,44 @@ impl Incoming {
             None => self.pending.extend_from_slice(content),
         }
         if self.pending.len() >= PORTION {
-            let origin = self.origin.clone();
-            let state = std::mem::replace(&mut self.state, State::Failed(WRITE_ERROR));
-            let mut pending = std::mem::take(&mut self.pending);
-            let written = self.origin.store.work(move || {
-                let mut writer = origin.writer(state)?;
-                origin.store.check_room(pending.len())?;
-                writer.write(&pending)?;
-                pending.clear();
-                Ok((writer, pending))
-            });
-            match written.await {
-                Ok((writer, pending)) => {
-                    self.state = State::Writing(writer);
-                    self.pending = pending;
-                }
-                Err(error) => self.state = State::Failed(self.origin.refusal(&error)),
+            let written = self.write_pending().await;
+            if let Err(error) = written {
+                self.state = State::Failed(self.origin.refusal(&error));
             }
         }
     }
 
+    /// Has what is pending written, after what came before it.
+    async fn write_pending(&mut self) -> io::Result<()> {
+        self.come_to_rest().await?;
+        let origin = self.origin.clone();
+        let state = std::mem::replace(&mut self.state, State::Failed(WRITE_ERROR));
+        let mut portion = std::mem::replace(&mut self.pending, std::mem::take(&mut self.spare));
+        let write = move || {
+            let mut writer = origin.writer(state)?;
+            origin.store.check_room(portion.len())?;
+            writer.write(&portion)?;
+            portion.clear();
+            Ok((writer, portion))
+        };
+        self.state = State::Writing(self.origin.store.start(write).await?);
+        Ok(())
+    }
+
+    /// Waits for the portion that is being written, if one is.
+    async fn come_to_rest(&mut self) -> io::Result<()> {
+        if let State::Writing(work) = &mut self.state {
+            let (writer, spare) = done(work).await?;
+            self.spare = spare;
+            self.state = State::Written(writer);
+        }
+        Ok(())
+    }
+
     /// Puts the message on stable storage, or says why not; then nothing of it is left.
-    pub async fn commit(self, mut message_id: String) -> Result<QueueId, Reply> {
-        let Self { origin, state, mender, mut pending } = self;
+    pub async fn commit(mut self, mut message_id: String) -> Result<QueueId, Reply> {
+        self.come_to_rest().await.map_err(|error| self.origin.refusal(&error))?;
+        let Self { origin, state, mender, mut pending, spare: _ } = self;
         if let Some(made) = mender.and_then(|mender| mender.finish(&mut pending)) {
             message_id = made;
         }
@@ -277,7 +314,7 @@ fn missing(sender: &ReversePath, hostname: &Domain) -> Missing {
 impl Begin {
     /// The file as far as it is written; begun, with envelope and `Received`, when there is none.
     fn writer(&self, state: State) -> io::Result<Box<MessageWriter>> {
-        if let State::Writing(writer) = state {
+        if let State::Written(writer) = state {
             return Ok(writer);
         }
         let now = Timestamp::now();

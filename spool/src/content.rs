@@ -35,9 +35,10 @@ impl ContentReader {
         self.left
     }
 
-    /// All that is left, if it is in memory already and can be had without waiting for the disk; `None` if not, and nothing has changed then.
-    pub fn cached(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let length = usize::try_from(self.left).map_err(io::Error::other)?;
+    /// The next octets, `most` of them or all that are left, if they are in memory already and can be had without waiting for the disk; `None` if not, and
+    /// nothing has changed then.
+    pub fn cached(&mut self, most: usize) -> io::Result<Option<Vec<u8>>> {
+        let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(most);
         let mut content = vec![0; length];
         let mut buffers = [io::IoSliceMut::new(&mut content)];
         match rustix::io::preadv2(&*self.file, &mut buffers, self.at, ReadWriteFlags::NOWAIT) {
@@ -118,7 +119,7 @@ mod tests {
             let facts = ContentFacts { checksum, ..ContentFacts::default() };
             let mut reader = ContentReader::new(tempfile::tempfile().unwrap(), 3, &facts);
             assert_eq!(reader.read(&mut [0; 10]).is_ok(), good);
-            assert_eq!(ContentReader::new(tempfile::tempfile().unwrap(), 3, &facts).cached().is_ok(), good);
+            assert_eq!(ContentReader::new(tempfile::tempfile().unwrap(), 3, &facts).cached(9).is_ok(), good);
         }
     }
 }

@@ -94,9 +94,12 @@ impl Storage for Disk {
     fn create_unnamed(&self, folder: &Folder, mode: u32) -> io::Result<File> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let fd: OwnedFd = openat(&folder.file, ".", flags, Mode::from_raw_mode(mode))?;
-        // The umask may have taken bits away that the reader of the file needs.
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
-        Ok(File::from(fd))
+        let file = File::from(fd);
+        // The umask may have taken bits away that the reader of the file needs. Looking is far cheaper than changing.
+        if file.metadata()?.permissions().mode() & 0o7777 != mode {
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+        }
+        Ok(file)
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -1,5 +1,5 @@
-//! A message's content from its file to the wire, in chunks. What has to be waited for is read off the async threads; a small message
-//! that was just written is in memory still, and is not worth waking another thread for.
+//! A message's content from its file to the wire, in chunks. What has to be waited for is read off the async threads; what
+//! was just written is in memory still, and is not worth waking another thread for.
 //!
 //! What is damaged is noticed before its last octets are handed out (see [`ContentReader`]), so the end of
 //! data is never reached.
@@ -47,13 +47,10 @@ pub struct Chunks(Option<(ContentReader, Transparency)>);
 impl Chunks {
     /// The next octets; `None` after the end of data. After an error there is nothing more.
     pub async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let Some((mut reader, mut encoder)) = self.0.take() else { return Ok(None) };
-        if reader.left() <= CHUNK as u64
-            && let Some(content) = reader.cached()?
-        {
-            let mut wire = wire_buffer(content.len());
-            encoder.encode(&content, &mut wire);
-            encoder.finish(&mut wire);
+        let Some((mut reader, encoder)) = self.0.take() else { return Ok(None) };
+        if let Some(content) = reader.cached(CHUNK)? {
+            let (wire, rest) = encode(&content, reader, encoder);
+            self.0 = rest;
             return Ok(Some(wire));
         }
         let read = tokio::task::spawn_blocking(move || chunk(reader, encoder));
@@ -70,17 +67,22 @@ fn wire_buffer(length: usize) -> Vec<u8> {
 
 type Rest = Option<(ContentReader, Transparency)>;
 
-fn chunk(mut reader: ContentReader, mut encoder: Transparency) -> io::Result<(Vec<u8>, Rest)> {
+fn chunk(mut reader: ContentReader, encoder: Transparency) -> io::Result<(Vec<u8>, Rest)> {
     let length = usize::try_from(reader.left()).unwrap_or(CHUNK).min(CHUNK);
     let mut content = Vec::with_capacity(length);
     reader.by_ref().take(length as u64).read_to_end(&mut content)?;
-    let mut wire = wire_buffer(length);
-    encoder.encode(&content, &mut wire);
+    Ok(encode(&content, reader, encoder))
+}
+
+/// The wire form of this content, with the end of data if nothing follows it.
+fn encode(content: &[u8], reader: ContentReader, mut encoder: Transparency) -> (Vec<u8>, Rest) {
+    let mut wire = wire_buffer(content.len());
+    encoder.encode(content, &mut wire);
     if reader.left() > 0 {
-        return Ok((wire, Some((reader, encoder))));
+        return (wire, Some((reader, encoder)));
     }
     encoder.finish(&mut wire);
-    Ok((wire, None))
+    (wire, None)
 }
 
 #[cfg(test)]
