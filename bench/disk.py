@@ -51,6 +51,14 @@ class Disk:
         subprocess.run(["mount", "-t", "ext4", self.loop, self.path], check=True)
         return True
 
+    def written(self):
+        """(octets written, flushes) so far, where it is a disk of its own; None elsewhere."""
+        if not self.loop:
+            return None
+        with open(f"/sys/block/{os.path.basename(self.loop)}/stat", encoding="ascii") as file:
+            fields = [int(field) for field in file.read().split()]
+        return fields[6] * 512, fields[15]
+
     def remove(self):
         if self.loop:
             subprocess.run(["umount", self.path], check=False)

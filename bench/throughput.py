@@ -1,6 +1,7 @@
-"""Part "throughput": messages per second, accepted and through. A run starts a system with an empty queue, sends the messages, waits until the
-last one has left the queue, and stops the system. Two figures come from each run: accepted per second (until smtp-source ends) and through
-per second (until the queue is empty)."""
+"""Part "throughput": messages per second, accepted and through. A run starts a system with an empty queue, sends it a few messages and lets it come to
+rest, then sends the messages, waits until the last one has left the queue, and stops the system. From each run come messages accepted per second (until
+smtp-source ends) and through per second (until the queue is empty), CPU seconds of all its processes, and what was written to the disk, the
+file system's own journal included, and how often the disk was told to flush."""
 
 import statistics
 import subprocess
@@ -27,28 +28,38 @@ CASES = [
     Case("accept, 200 sessions", 3000, 200, 4096, False),
     Case("accept, 200 sessions, many a connection", 3000, 200, 4096, False, many=True),
     Case("accept of 100 KiB, 50 sessions, many a connection", 600, 50, 100 * 1024, False, many=True),
-    Case("accept to delivery, 50 sessions", 3000, 50, 4096, True),
-    Case("accept to delivery, 50 sessions, many a connection", 3000, 50, 4096, True, many=True),
+    Case("accept to delivery, 50 sessions", 6000, 50, 4096, True),
+    Case("accept to delivery, 50 sessions, many a connection", 6000, 50, 4096, True, many=True),
 ]
 
 
-def run(make, case):
-    """One run: (accepted per second, through per second, CPU seconds per 1,000 messages)."""
+WARMING = 100
+
+
+def run(make, case, disk):
+    """One run: (accepted per second, through per second, CPU seconds per 1,000 messages, KiB written and flushes for each message)."""
     sink = Sink() if case.to_sink else None
     system = make(sink.port if sink else None)
     try:
+        subprocess.run(source(system.port, WARMING, min(case.sessions, 50), case.size), env=ENVIRONMENT, check=True)
+        wait_for(f"{system.name}: not all messages left the queue", lambda: system.removed() >= WARMING, 60)
+        system.wait_until_quiet()
+        used, written = system.cpu_seconds(), disk.written()
         begin = time.monotonic()
         command = source(system.port, case.messages, case.sessions, case.size, many=case.many)
         subprocess.run(command, env=ENVIRONMENT, check=True)
         accepted = time.monotonic() - begin
-        wait_for(f"{system.name}: not all messages left the queue", lambda: system.removed() >= case.messages, 300)
+        all_gone = lambda: system.removed() >= WARMING + case.messages
+        wait_for(f"{system.name}: not all messages left the queue", all_gone, 300)
         through = time.monotonic() - begin
-        cpu = system.cpu_seconds()
+        cpu = system.cpu_seconds() - used
+        octets, flushes = (after - before for after, before in zip(disk.written(), written)) if written else (0, 0)
     finally:
         system.stop()
         if sink:
             sink.stop()
-    return case.messages / accepted, case.messages / through, cpu * 1000 / case.messages
+    count = case.messages
+    return count / accepted, count / through, cpu * 1000 / count, octets / 1024 / count, flushes / count
 
 
 def spread(values, form="{:.0f}"):
@@ -58,14 +69,15 @@ def spread(values, form="{:.0f}"):
 
 def report(case, results):
     print(f"\n{case.name}: {case.messages} messages of {case.size} octets")
-    print(f"  {'':10} {'accepted/s':>22} {'through/s':>22} {'CPU s per 1,000':>22}")
+    print(f"  {'':10} {'accepted/s':>22} {'through/s':>22} {'CPU s per 1,000':>22} {'KiB written a message':>22} {'flushes a message':>22}")
     for name, runs in results.items():
-        accepted, through, cpu = zip(*runs)
-        print(f"  {name:10} {spread(accepted):>22} {spread(through):>22} {spread(cpu, '{:.2f}'):>22}")
+        accepted, through, cpu, octets, flushes = zip(*runs)
+        print(f"  {name:10} {spread(accepted):>22} {spread(through):>22} {spread(cpu, '{:.3f}'):>22} {spread(octets, '{:.1f}'):>22} "
+              f"{spread(flushes, '{:.3f}'):>22}")
     if len(results) == 2:
         ours, theirs = ([statistics.median(column) for column in zip(*runs)] for runs in results.values())
-        ratios = [mine / other for mine, other in zip(ours, theirs)]
-        print(f"  {'ratio':10} {ratios[0]:>22.2f} {ratios[1]:>22.2f} {ratios[2]:>22.2f}", flush=True)
+        ratios = [mine / other if other else 0 for mine, other in zip(ours, theirs)]
+        print(f"  {'ratio':10} " + " ".join(f"{ratio:>22.2f}" for ratio in ratios), flush=True)
 
 
 def report_rates(results, unit, cost):
@@ -85,7 +97,7 @@ def measure(bench):
         results = {name: [] for name in bench.systems}
         for number in range(bench.arguments.runs + 1):
             for name, make in bench.systems.items():
-                figures = run(make, case)
+                figures = run(make, case, bench.disk)
                 # The first of each warms caches and does not count.
                 if number > 0:
                     results[name].append(figures)

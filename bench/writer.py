@@ -55,8 +55,8 @@ class Figures:
     def __init__(self):
         self.rates, self.times = [], []
 
-    def add(self, make):
-        rate, _, _ = run(lambda _: make(), CASE)
+    def add(self, make, disk):
+        rate, *_ = run(lambda _: make(), CASE, disk)
         self.rates.append(rate)
         self.times.extend(sequence(make))
 
@@ -70,10 +70,10 @@ def measure(bench):
     for _ in range(bench.arguments.runs):
         for name, make in makes.items():
             without, beside = results[name]
-            without.add(make)
+            without.add(make, bench.disk)
             writer = Writer(bench.disk.path)
             try:
-                beside.add(make)
+                beside.add(make, bench.disk)
             finally:
                 writer.stop()
     print(f"\nbeside a large writer: {CASE.messages} messages of {CASE.size} octets accepted per second, {CASE.sessions} sessions, many a connection")

@@ -2,10 +2,10 @@
 
 use std::io;
 
-/// How many threads `workers` in the configuration means: 0 is one for each processor that this process may use.
-pub fn workers(configured: u16) -> usize {
+/// How many threads `workers` in the configuration means: 0 is one for so many of the processors that this process may use, and one at least.
+pub fn workers(configured: u16, processors: usize) -> usize {
     match configured {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        0 => (std::thread::available_parallelism().map_or(1, usize::from) / processors.max(1)).max(1),
         some => usize::from(some),
     }
 }

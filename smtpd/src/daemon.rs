@@ -143,7 +143,7 @@ fn committer(spool: &Spool) -> io::Result<Committer> {
 
 fn runtime(workers: u16) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(common::daemon::workers(workers))
+        .worker_threads(common::daemon::workers(workers, 1))
         .thread_name("smtpd")
         .thread_stack_size(STACK)
         .max_blocking_threads(BLOCKING_THREADS)

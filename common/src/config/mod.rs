@@ -106,7 +106,7 @@ pub struct Deliverd {
     /// Table with names and passwords (or tokens) for next hosts, for its owner alone (mode 600).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay_credentials: Option<PathBuf>,
-    /// Threads of `deliverd smtp`; 0: one for each processor.
+    /// Threads of `deliverd smtp`; 0: one for every two processors.
     pub workers: u16,
     /// TCP port of other mail servers.
     pub smtp_port: u16,

@@ -29,6 +29,9 @@ use tokio::sync::watch;
 
 /// Between two looks at tokens that end.
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
+/// A thread for so many processors, unless the configuration says otherwise: sending is less work than taking in, and each thread more
+/// is one more to be woken.
+const PROCESSORS: usize = 2;
 /// Threads that read message content.
 const BLOCKING_THREADS: usize = 32;
 /// They need little.
@@ -137,7 +140,7 @@ fn context(
 
 fn runtime(workers: u16) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(common::daemon::workers(workers))
+        .worker_threads(common::daemon::workers(workers, PROCESSORS))
         .thread_name("smtp")
         .thread_stack_size(STACK)
         .max_blocking_threads(BLOCKING_THREADS)
