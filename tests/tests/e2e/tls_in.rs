@@ -352,7 +352,7 @@ fn who_is_turned_away_before_a_handshake_is_told_nothing() {
         .set("smtpd", "max_connections_per_client", "1")
         .start();
     let _first = ironpost.connect();
-    for (listener, said) in ironpost.listeners().into_iter().zip(["421", ""]) {
+    for (listener, said) in ironpost.listeners().iter().zip(["421", ""]) {
         let mut second = std::net::TcpStream::connect(listener).unwrap();
         second.set_read_timeout(Some(*ironpost_tests::DEADLINE)).unwrap();
         let mut all = Vec::new();
