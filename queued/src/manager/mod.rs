@@ -43,7 +43,7 @@ const BURST: usize = 256;
 /// rests, and what follows from them goes out together, too. A single client never sees it.
 const CROWD: usize = 4;
 /// See [`CROWD`].
-const REST: Duration = Duration::from_millis(1);
+const REST: Duration = Duration::from_micros(500);
 
 /// See the head of the file.
 pub struct Manager {
