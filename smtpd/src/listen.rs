@@ -48,6 +48,8 @@ fn bind_one(address: SocketAddr, dual: bool) -> io::Result<TcpListener> {
     let fd = socket(family, SockType::Stream, flags, None)?;
     // A restart must not wait for the last connections of the former process to time out.
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    // Replies are collected by the driver; the kernel need not do that too. Connections have it from their listener.
+    setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
     if address.is_ipv6() {
         setsockopt(&fd, sockopt::Ipv6V6Only, &!dual)?;
     }
@@ -83,7 +85,9 @@ mod tests {
             return;
         };
         let port = listeners[0].local_addr().unwrap().port();
-        TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        // Non-blocking, and just connected to: the connection is there.
+        assert!(listeners[0].accept().unwrap().0.nodelay().unwrap(), "its connections have what it has");
         TcpStream::connect(("::1", port)).unwrap();
     }
 

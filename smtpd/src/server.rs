@@ -302,8 +302,6 @@ fn admit(
     });
     match admitted {
         Ok(place) => {
-            // Replies are collected here; the kernel need not do that too.
-            let _ = stream.set_nodelay(true);
             let local = stream.local_addr().map_or(peer, |address| address.ip().to_canonical());
             let (door, shared, stop) = (door.clone(), shared.clone(), stop.clone());
             Some(Arrival { stream, door, peer, local, proxied, entrance, place, rules, shared, stop })

@@ -54,21 +54,23 @@ impl Wire {
         }
     }
 
-    /// Reads what is there; `WouldBlock` when there is nothing.
+    /// Reads what is there; `WouldBlock` when there is nothing. Asked the way that a waiting reader asks: what did not fill the buffer was
+    /// all there is, and the socket need not be asked again until more comes.
     pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(stream) => stream.try_read(buffer),
+        let mut room = ReadBuf::new(buffer);
+        let mut context = Context::from_waker(Waker::noop());
+        let read = match self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(&mut context, &mut room),
             Self::Tls { stream, more } => {
-                let mut room = ReadBuf::new(buffer);
-                let mut context = Context::from_waker(Waker::noop());
                 let read = Pin::new(stream.as_mut()).poll_read(&mut context, &mut room);
                 *more = matches!(read, Poll::Ready(Ok(())));
-                match read {
-                    Poll::Ready(done) => done.map(|()| room.filled().len()),
-                    Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-                }
+                read
             }
-            Self::Closed => Ok(0),
+            Self::Closed => return Ok(0),
+        };
+        match read {
+            Poll::Ready(done) => done.map(|()| room.filled().len()),
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 

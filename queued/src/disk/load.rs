@@ -73,8 +73,8 @@ pub(super) fn load(disk: &Disk, id: QueueId, source: Source, now: Timestamp) -> 
 }
 
 fn read(disk: &Disk, id: QueueId, path: &Path, now: Timestamp) -> io::Result<Loaded> {
-    let opened = QueueFile::open_for_update(path).and_then(|file| Ok((file.journal()?, file)));
-    let ((mut journal, entries), file) = match opened {
+    let opened = QueueFile::open(path).and_then(|file| Ok((file.journal()?.1, file)));
+    let (entries, file) = match opened {
         Ok(parts) => parts,
         Err(error) if error.is_corrupt() => {
             corrupt::set_aside(disk, path, &format!("queue file damaged: {error}"));
@@ -95,7 +95,7 @@ fn read(disk: &Disk, id: QueueId, path: &Path, now: Timestamp) -> io::Result<Loa
     expanded.iter().cloned().for_each(|entry| message.apply(entry));
     let mut unsaved = Vec::new();
     if !expanded.is_empty()
-        && let Err(error) = journal.append(&**disk.spool.storage(), file.file(), &expanded, false)
+        && let Err(error) = super::append(&disk.spool, path, &expanded, false)
     {
         // On a full disk, delivering is what makes room.
         common::error!("{id}: journal not written: {error}; delivered all the same");
@@ -106,7 +106,7 @@ fn read(disk: &Disk, id: QueueId, path: &Path, now: Timestamp) -> io::Result<Loa
         deliver_here::log("local", &message, *number, status, now);
     }
     decided.extend(broken);
-    let file = if shares.is_empty() { None } else { OpenFile::new(path) };
+    let file = if shares.is_empty() { None } else { OpenFile::keep(file.into_parts().1) };
     Ok(Loaded::Ready(Box::new(Ready { message, shares, decided, unsaved, activated: now, file })))
 }
 

@@ -1,6 +1,6 @@
 //! A message opened for a delivery agent before it is known which: so that handing it over needs no other thread.
 //!
-//! Opened afresh for reading only: agents share neither an offset nor the right to write. Of the descriptors of this process these take [`MOST`]
+//! Opened for each load for reading only: agents share neither an offset nor the right to write. Of the descriptors of this process these take [`MOST`]
 //! at most, however many messages are in memory; the others are opened when they are handed over.
 
 use std::fs::File;
@@ -20,17 +20,11 @@ static OPEN: AtomicUsize = AtomicUsize::new(0);
 pub struct OpenFile(File);
 
 impl OpenFile {
-    /// Opens the message that lies there; `None` when there are enough, or it cannot be opened now.
-    pub fn new(path: &Path) -> Option<Self> {
+    /// Keeps this one, open for reading only and with an offset that nobody has moved; `None` when there are enough.
+    pub fn keep(file: File) -> Option<Self> {
         let fits = |open: usize| (open < MOST).then_some(open + 1);
         OPEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
-        match open(path) {
-            Ok(file) => Some(Self(file)),
-            Err(_) => {
-                OPEN.fetch_sub(1, Ordering::Relaxed);
-                None
-            }
-        }
+        Some(Self(file))
     }
 }
 
@@ -59,13 +53,13 @@ mod tests {
     fn there_are_so_many_and_no_more() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
-        assert!(OpenFile::new(&path).is_none());
         std::fs::write(&path, "").unwrap();
-        let mut files: Vec<_> = (0..2 * MOST).filter_map(|_| OpenFile::new(&path)).collect();
+        let new = || OpenFile::keep(open(&path).unwrap());
+        let mut files: Vec<_> = (0..2 * MOST).filter_map(|_| new()).collect();
         // Other tests of this process may hold some.
         assert!(!files.is_empty() && files.len() <= MOST, "{}", files.len());
-        assert!(OpenFile::new(&path).is_none());
+        assert!(new().is_none());
         files.pop();
-        assert!(OpenFile::new(&path).is_some());
+        assert!(new().is_some());
     }
 }
