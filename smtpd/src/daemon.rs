@@ -48,11 +48,11 @@ pub fn run(path: &Path) -> Result<(), Failure> {
 fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     let io = Failure::io;
     let ids = Identities::resolve(config).map_err(Failure::configuration)?;
-    // Files for queued get the bits of their group as they are made, instead of a change of their mode each.
-    umask(Mode::from_bits_truncate(0o007));
     let listeners = listen::bind_all(&config.smtpd.listen).map_err(io)?;
     let spool = Spool::new(&config.spool_directory);
     layout::prepare(&spool, &ids).map_err(io)?;
+    // Files for queued get the bits of their group as they are made, instead of a change of their mode each.
+    umask(Mode::from_bits_truncate(0o007));
     // Still as root: afterwards the folder can be added to, but not opened.
     let mode = layout::incoming_mode(identity::is_root());
     let spooler = Spooler::open(&spool.directory(Queue::Incoming), mode).map_err(io)?;

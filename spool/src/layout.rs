@@ -20,11 +20,12 @@ use crate::storage::{Disk, Storage};
 use common::identity::{Identities, is_root};
 use common::reload::Daemon;
 use common::time::Timestamp;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -196,8 +197,8 @@ pub const OWN_MODE: u32 = 0o600;
 pub fn prepare(spool: &Spool, ids: &Identities) -> io::Result<()> {
     let separated = is_root();
     if !spool.root.exists() {
-        fs::create_dir_all(&spool.root).map_err(|e| named(e, "cannot create", &spool.root))?;
-        mode(&spool.root, if separated { 0o755 } else { 0o700 })?;
+        let bits = if separated { 0o755 } else { 0o700 };
+        make_root(&spool.root, bits).map_err(|e| named(e, "cannot create", &spool.root))?;
     }
     let queued = &ids.queued;
     let folder = |name: &str, group: Gid, bits: u32| {
@@ -223,6 +224,15 @@ pub fn prepare(spool: &Spool, ids: &Identities) -> io::Result<()> {
 pub fn make_deferred_folder(spool: &Spool, id: QueueId) -> io::Result<()> {
     let path = spool.directory(Queue::Deferred).join(id.folder());
     spool.storage.make_folder(&path).map_err(|e| named(e, "cannot create", &path))
+}
+
+/// With its mode from the first moment on, whatever the umask: the daemons start together, and one that finds the folder leaves it as it is and may
+/// have to pass it as its own user right away.
+fn make_root(path: &Path, bits: u32) -> io::Result<()> {
+    let before = umask(Mode::from_bits_truncate(0o777 & !bits));
+    let made = fs::DirBuilder::new().recursive(true).mode(bits).create(path);
+    umask(before);
+    made
 }
 
 fn make(path: &Path, uid: Uid, gid: Gid, bits: u32) -> io::Result<()> {
@@ -261,6 +271,19 @@ fn named(error: io::Error, what: &str, path: &Path) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A daemon that came upon the folder between its making and its mode could not pass it, and ended.
+    #[test]
+    fn the_spool_has_its_mode_from_the_first_moment_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = umask(Mode::from_bits_truncate(0o077));
+        let path = folder.path().join("a/spool");
+        let made = make_root(&path, 0o755);
+        let after = umask(before);
+        made.unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o755);
+        assert_eq!(after, Mode::from_bits_truncate(0o077), "and the umask is as it was");
+    }
 
     #[test]
     fn deferred_names_are_read_strictly() {
