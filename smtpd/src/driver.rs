@@ -27,6 +27,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Replies wait for company up to so many octets.
 const OUTPUT: usize = 16 * 1024;
+/// So many buffers full of content are taken in a row before anything else is looked at.
+const READS: usize = 8;
 /// An idle connection keeps no output buffer larger than this.
 const OUTPUT_KEPT: usize = 256;
 /// The idle time-out when it is crowded.
@@ -179,12 +181,21 @@ impl Connection {
 
     async fn read(&mut self) -> io::Result<Next> {
         let mut buffer = self.shared.buffers.take();
-        let next = match self.wire.try_read(&mut buffer) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(length) => self.consume(buffer.get(..length).unwrap_or(&[])).await,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Next::Continue),
-            Err(error) => Err(error),
-        };
+        let mut next = Ok(Next::Continue);
+        for _ in 0..READS {
+            let (length, read) = match self.wire.try_read(&mut buffer) {
+                Ok(0) => (0, Err(io::ErrorKind::UnexpectedEof.into())),
+                Ok(length) => (length, self.consume(buffer.get(..length).unwrap_or(&[])).await),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, Ok(Next::Continue)),
+                Err(error) => (0, Err(error)),
+            };
+            next = read;
+            // Of content there is more; whoever waits for a reply gets it first.
+            let goes_on = length == buffer.len() && self.out.is_empty() && matches!(next, Ok(Next::Continue));
+            if !goes_on {
+                break;
+            }
+        }
         self.shared.buffers.give(buffer);
         next
     }

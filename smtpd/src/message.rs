@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// Messages whose files are worked on at the same time. A thread each, mostly waiting for a shared sync; who
@@ -35,8 +35,16 @@ pub const WRITERS: usize = 64;
 /// what others write meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Content is passed on to the file in portions of this many octets.
+/// When so many octets more are in the file it is synced, while others come.
+const SYNC_EVERY: u64 = 2 << 20;
+
+/// Content is passed on to the file in portions of this many octets …
 const PORTION: usize = spool::writer::IN_MEMORY;
+/// … and of so many once it is a large message, as long as no more than [`LARGE`] have come to that at the same time: each is a hand-over to another
+/// thread.
+const LARGE_PORTION: usize = 4 * PORTION;
+/// See there: for 16 MiB, as one portion is written while the next one comes.
+const LARGE: usize = 32;
 
 /// A message that is coming in.
 #[derive(Debug)]
@@ -47,6 +55,12 @@ pub struct Incoming {
     pending: Vec<u8>,
     /// Room that is not needed at the moment.
     spare: Vec<u8>,
+    /// Of a large message, what is in the file already goes to stable storage while the rest comes.
+    syncing: Option<Work<()>>,
+    /// So many octets are there, or on their way there.
+    synced: u64,
+    /// Its portions are large.
+    large: Option<OwnedSemaphorePermit>,
 }
 
 /// How messages of a session are written down; what is not for clients that have logged in is for nobody.
@@ -78,6 +92,7 @@ pub struct Store {
     spooler: Spooler,
     spool: PathBuf,
     turns: Arc<Semaphore>,
+    large: Arc<Semaphore>,
     pressure: Pressure,
     log: Option<Committer>,
     room: Mutex<Room>,
@@ -105,6 +120,7 @@ impl Store {
             spooler,
             spool: spool.root().to_owned(),
             turns: Arc::new(Semaphore::new(WRITERS)),
+            large: Arc::new(Semaphore::new(LARGE)),
             pressure: Pressure::new(spool),
             log,
             room: Mutex::default(),
@@ -218,7 +234,16 @@ impl Incoming {
         let mender = start.login.as_ref().filter(|_| manner.mend);
         let mender = mender.map(|_| Mender::new(missing(&start.sender, &hostname)));
         let origin = Arc::new(Begin { start, client, hostname, manner, store, id: OnceLock::new() });
-        Self { origin, state: State::Held, mender, pending: Vec::new(), spare: Vec::new() }
+        Self {
+            origin,
+            state: State::Held,
+            mender,
+            pending: Vec::new(),
+            spare: Vec::new(),
+            syncing: None,
+            synced: 0,
+            large: None,
+        }
     }
 
     /// Takes a piece of content; may wait for the disk.
@@ -230,7 +255,7 @@ impl Incoming {
             Some(mender) => mender.take(content, &mut self.pending),
             None => self.pending.extend_from_slice(content),
         }
-        if self.pending.len() >= PORTION {
+        if self.pending.len() >= if self.large.is_some() { LARGE_PORTION } else { PORTION } {
             let written = self.write_pending().await;
             if let Err(error) = written {
                 self.state = State::Failed(self.origin.refusal(&error));
@@ -252,6 +277,9 @@ impl Incoming {
             Ok((writer, portion))
         };
         self.state = State::Writing(self.origin.store.start(write).await?);
+        if self.large.is_none() {
+            self.large = self.origin.store.large.clone().try_acquire_owned().ok();
+        }
         Ok(())
     }
 
@@ -260,15 +288,43 @@ impl Incoming {
         if let State::Writing(work) = &mut self.state {
             let (writer, spare) = done(work).await?;
             self.spare = spare;
+            self.sync_early(&writer).await?;
             self.state = State::Written(writer);
         }
         Ok(())
     }
 
+    /// Begins to sync what is in the file, when it has become much since the last time and that one is over.
+    async fn sync_early(&mut self, writer: &MessageWriter) -> io::Result<()> {
+        if writer.written() < self.synced + SYNC_EVERY {
+            return Ok(());
+        }
+        if self.syncing.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.end_sync().await?;
+        }
+        if self.syncing.is_none() {
+            self.synced = writer.written();
+            self.syncing = Some(self.origin.store.start(writer.early_sync()?).await?);
+        }
+        Ok(())
+    }
+
+    /// Waits for the sync that was begun, if one was. Its error is the message's: it may not be told again.
+    async fn end_sync(&mut self) -> io::Result<()> {
+        match self.syncing.take() {
+            Some(mut work) => done(&mut work).await,
+            None => Ok(()),
+        }
+    }
+
     /// Puts the message on stable storage, or says why not; then nothing of it is left.
     pub async fn commit(mut self, mut message_id: String) -> Result<QueueId, Reply> {
-        self.come_to_rest().await.map_err(|error| self.origin.refusal(&error))?;
-        let Self { origin, state, mender, mut pending, spare: _ } = self;
+        let written = match self.come_to_rest().await {
+            Ok(()) => self.end_sync().await,
+            error => error,
+        };
+        written.map_err(|error| self.origin.refusal(&error))?;
+        let Self { origin, state, mender, mut pending, .. } = self;
         if let Some(made) = mender.and_then(|mender| mender.finish(&mut pending)) {
             message_id = made;
         }

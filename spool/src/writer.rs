@@ -132,6 +132,18 @@ impl MessageWriter {
         self.facts.facts()
     }
 
+    /// What begins to put on stable storage what is in the file so far, while more comes: the commit has less to do then. To be called on a thread that
+    /// may block. An error means that the message cannot be committed any more: the commit's own sync may not see it again.
+    pub fn early_sync(&self) -> io::Result<impl FnOnce() -> io::Result<()> + Send + 'static> {
+        let (storage, file) = (self.spooler.storage.clone(), self.file.try_clone()?);
+        Ok(move || storage.sync_file(&file))
+    }
+
+    /// Octets that are in the file, not only in memory.
+    pub fn written(&self) -> u64 {
+        self.flushed
+    }
+
     /// Puts the message on stable storage under its name. Blocks for a sync or two; call it on a thread that may. Concurrent commits share the folder's sync.
     pub fn commit(mut self) -> io::Result<QueueId> {
         self.complete()?;
