@@ -266,6 +266,7 @@ impl Incoming {
     /// Has what is pending written, after what came before it.
     async fn write_pending(&mut self) -> io::Result<()> {
         self.come_to_rest().await?;
+        self.sync_early().await?;
         let origin = self.origin.clone();
         let state = std::mem::replace(&mut self.state, State::Failed(WRITE_ERROR));
         let mut portion = std::mem::replace(&mut self.pending, std::mem::take(&mut self.spare));
@@ -288,24 +289,25 @@ impl Incoming {
         if let State::Writing(work) = &mut self.state {
             let (writer, spare) = done(work).await?;
             self.spare = spare;
-            self.sync_early(&writer).await?;
             self.state = State::Written(writer);
         }
         Ok(())
     }
 
     /// Begins to sync what is in the file, when it has become much since the last time and that one is over.
-    async fn sync_early(&mut self, writer: &MessageWriter) -> io::Result<()> {
-        if writer.written() < self.synced + SYNC_EVERY {
+    async fn sync_early(&mut self) -> io::Result<()> {
+        if self.syncing.as_ref().is_some_and(|work| !work.is_finished()) {
             return Ok(());
         }
-        if self.syncing.as_ref().is_some_and(JoinHandle::is_finished) {
-            self.end_sync().await?;
-        }
-        if self.syncing.is_none() {
-            self.synced = writer.written();
-            self.syncing = Some(self.origin.store.start(writer.early_sync()?).await?);
-        }
+        let sync = match &self.state {
+            State::Written(writer) if writer.written() >= self.synced + SYNC_EVERY => {
+                self.synced = writer.written();
+                writer.early_sync()?
+            }
+            _ => return Ok(()),
+        };
+        self.end_sync().await?;
+        self.syncing = Some(self.origin.store.start(sync).await?);
         Ok(())
     }
 
@@ -424,3 +426,6 @@ impl Begin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
