@@ -54,11 +54,13 @@ fuzz:
 	        -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024 -artifact_prefix=$(CURDIR)/var/fuzz/found-$$target- || exit 1; \
 	done
 
+# Crates are fetched for all systems: a build here brings its own alone, and cargo deny, without a network, looks at all of them.
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets $(PAM) -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	command -v cargo-deny >/dev/null || $(CARGO) install --locked --quiet cargo-deny@0.20.2
+	$(CARGO) fetch --locked --quiet
 	$(CARGO) deny --offline --log-level error check licenses bans sources
 
 bench:
