@@ -7,7 +7,7 @@ import time
 
 from load import ENVIRONMENT, source
 from systems import MAIL_DOMAIN, wait_for
-from throughput import report_rates
+from throughput import interleaved, report_rates
 
 USERS = [f"user{number}" for number in range(25)]
 EACH, SESSIONS, SIZE = 120, 2, 4096
@@ -36,12 +36,6 @@ def run(make):
 
 def measure(bench):
     """Runs of the systems interleaved."""
-    results = {name: [] for name in bench.systems}
-    for number in range(bench.arguments.runs + 1):
-        for name, make in bench.systems.items():
-            figures = run(make)
-            # The first of each warms caches and does not count.
-            if number > 0:
-                results[name].append(figures)
+    results = interleaved(bench, run)
     print(f"\ndelivery to {len(USERS)} Maildirs: {MESSAGES} messages of {SIZE} octets, {SESSIONS} sessions for each, many a connection")
     report_rates(results, "messages/s", "CPU s per 1,000")

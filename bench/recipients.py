@@ -6,7 +6,7 @@ import time
 
 from load import ENVIRONMENT, Sink, source
 from systems import wait_for
-from throughput import report_rates
+from throughput import interleaved, report_rates
 
 MESSAGES, RECIPIENTS, SESSIONS, SIZE = 20, 1000, 4, 4096
 
@@ -33,12 +33,6 @@ def run(make):
 
 def measure(bench):
     """Runs of the systems interleaved."""
-    results = {name: [] for name in bench.systems}
-    for number in range(bench.arguments.runs + 1):
-        for name, make in bench.systems.items():
-            figures = run(make)
-            # The first of each warms caches and does not count.
-            if number > 0:
-                results[name].append(figures)
+    results = interleaved(bench, run)
     print(f"\nmany recipients: {MESSAGES} messages of {SIZE} octets to {RECIPIENTS} recipients each, {SESSIONS} sessions")
     report_rates(results, "recipients/s", "CPU s per 1,000")

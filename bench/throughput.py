@@ -91,14 +91,19 @@ def report_rates(results, unit, cost):
         print(f"  {'ratio':10} {ours[0] / theirs[0]:>22.2f} {ours[1] / theirs[1]:>22.2f}", flush=True)
 
 
+def interleaved(bench, run):
+    """What `run(make)` gives for each system, the systems in turn. The first run of each warms caches and does not count."""
+    results = {name: [] for name in bench.systems}
+    for number in range(bench.arguments.runs + 1):
+        for name, make in bench.systems.items():
+            figures = run(make)
+            if number > 0:
+                results[name].append(figures)
+    return results
+
+
 def measure(bench):
     """All cases that were asked for, runs of the systems interleaved."""
     for case in (case for case in CASES if bench.arguments.case in case.name):
-        results = {name: [] for name in bench.systems}
-        for number in range(bench.arguments.runs + 1):
-            for name, make in bench.systems.items():
-                figures = run(make, case, bench.disk)
-                # The first of each warms caches and does not count.
-                if number > 0:
-                    results[name].append(figures)
+        results = interleaved(bench, lambda make, case=case: run(make, case, bench.disk))
         report(case, results)

@@ -9,7 +9,7 @@ import tempfile
 import time
 
 from systems import wait_for
-from throughput import report_rates
+from throughput import interleaved, report_rates
 
 
 class Case:
@@ -83,11 +83,5 @@ def measure(bench):
         os.chmod(folder, 0o755)
         certificate = make_certificate(folder)
         for case in (case for case in CASES if bench.arguments.case in case.name):
-            results = {name: [] for name in bench.systems}
-            for number in range(bench.arguments.runs + 1):
-                for name, make in bench.systems.items():
-                    figures = run(make, generator, certificate, case)
-                    # The first of each warms caches and does not count.
-                    if number > 0:
-                        results[name].append(figures)
+            results = interleaved(bench, lambda make, case=case: run(make, generator, certificate, case))
             report(case, results)
