@@ -15,7 +15,7 @@ use crate::session::reply::Reply;
 use crate::session::{Answer, Client};
 use common::address::{Address, ReversePath};
 use common::config::restrictions::{Check, Rule, Subject};
-use common::config::{Network, Rate, Restrictions};
+use common::config::{Network, Restrictions};
 use common::status::EnhancedCode;
 use common::text::printable;
 use common::tls::{ClientCertificate, Shown};
@@ -136,15 +136,13 @@ impl Judge {
         if let Err(refusal) = policy::room(size, free) {
             return Answer::Refused(refusal);
         }
-        if !self.within(Kind::Message) {
-            let text = format!("Error: too much mail from {}", self.counted());
-            common::warn!("Message delivery request rate limit exceeded: from {}", self.shown());
-            return Answer::Refused(Reply::new(450, EnhancedCode::new(4, 7, 1), text));
-        }
         self.facts.sender_is_ours =
             sender.address().is_some_and(|address| self.rules.is_ours(address.domain()));
         self.facts.sender = Some(sender);
         self.facts.recipient = None;
+        if let Err(refusal) = self.count(Kind::Message) {
+            return Answer::Refused(refusal);
+        }
         if self.entrance.is_submission()
             && let Some(address) = self.facts.sender.as_ref().and_then(ReversePath::address)
             && let Err(refusal) =
@@ -163,18 +161,17 @@ impl Judge {
                 Some(meant) if !self.rules.is_local(address.domain()) => (meant.address.clone(), Some(meant)),
                 _ => (address, None),
             };
-        match self.recipient_accepted(&address, bare_postmaster).await {
+        self.facts.recipient = Some(address.clone());
+        let accepted = self.recipient_accepted(&address, bare_postmaster).await;
+        self.facts.recipient = None;
+        match accepted {
             Err(refusal) => Answer::Refused(refusal),
             Ok(()) => rewritten.map_or(Answer::Yes, Answer::YesAs),
         }
     }
 
     async fn recipient_accepted(&mut self, address: &Address, bare_postmaster: bool) -> Result<(), Reply> {
-        if !self.within(Kind::Recipient) {
-            common::warn!("Recipient address rate limit exceeded: from {}", self.shown());
-            let text = format!("Error: too many recipients from {}", self.counted());
-            return Err(Reply::new(450, EnhancedCode::new(4, 7, 1), text));
-        }
+        self.count(Kind::Recipient)?;
         let standing = self.rules.standing(address).await;
         if let Standing::Unsure(reason) = &standing {
             common::warn!("cannot say whether {address} exists: {reason}");
@@ -182,7 +179,6 @@ impl Judge {
         if !bare_postmaster {
             policy::relay(self.facts.may_relay(), address, &standing)?;
         }
-        self.facts.recipient = Some(address.clone());
         self.facts.recipient_is_ours = standing != Standing::Elsewhere;
         self.found.insert(Need::Standing(address.clone()), Finding::Standing(standing.clone()));
         let rules = self.rules.clone();
@@ -192,7 +188,6 @@ impl Judge {
         } else {
             self.decide("RCPT", &[&lists.rcpt]).await
         };
-        self.facts.recipient = None;
         answer?;
         // RFC 5321 4.5.1: it always exists.
         if bare_postmaster { Ok(()) } else { policy::existing(address, &standing) }
@@ -263,21 +258,49 @@ impl Judge {
         }
     }
 
-    fn within(&self, kind: Kind) -> bool {
+    /// Counts one more. Beyond the rate it is refused, or passes with a warning where the limit says so.
+    fn count(&self, kind: Kind) -> Result<(), Reply> {
         let rates = self.rules.rates;
-        let (of_client, of_user) = match kind {
-            Kind::Connection => (rates.connections, Rate::NONE),
-            Kind::Message => (rates.messages, rates.user_messages),
-            Kind::Recipient => (rates.recipients, rates.user_recipients),
+        let (stage, of_client, of_user, exceeded, error) = match kind {
+            Kind::Message => (
+                "MAIL",
+                rates.messages,
+                rates.user_messages,
+                "Message delivery request rate limit exceeded",
+                "too much mail",
+            ),
+            Kind::Recipient => (
+                "RCPT",
+                rates.recipients,
+                rates.user_recipients,
+                "Recipient address rate limit exceeded",
+                "too many recipients",
+            ),
             // Counted where they come about.
-            Kind::AuthFailure => return true,
+            Kind::Connection | Kind::AuthFailure => return Ok(()),
         };
         let (counts, now) = (&self.shared.rates, self.shared.clock.now());
-        match &self.facts.login {
-            Some(login) => counts.allows(kind, claims::key(&login.name).as_str(), of_user, now),
-            None if self.facts.trusted => true,
-            None => counts.allows(kind, Network::of_client(self.facts.client.ip), of_client, now),
+        let (limit, within) = match &self.facts.login {
+            Some(login) => {
+                (of_user, counts.allows(kind, claims::key(&login.name).as_str(), of_user.rate, now))
+            }
+            None if self.facts.trusted => return Ok(()),
+            None => {
+                let network = Network::of_client(self.facts.client.ip);
+                (of_client, counts.allows(kind, network, of_client.rate, now))
+            }
+        };
+        if within {
+            return Ok(());
         }
+        let text = format!("Error: {error} from {}", self.counted());
+        let refusal = Reply::new(450, EnhancedCode::new(4, 7, 1), text);
+        if limit.warn {
+            self.note(stage, &Note::Spared(refusal));
+            return Ok(());
+        }
+        common::warn!("{exceeded}: from {}", self.shown());
+        Err(refusal)
     }
 
     /// Who does too much, in a reply.

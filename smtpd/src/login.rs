@@ -88,12 +88,16 @@ impl Desk {
     ) -> Answer {
         self.running = None;
         let network = Network::of_client(visit.client.ip);
-        let rate = visit.rules.rates.client_failures;
+        let limit = visit.rules.rates.client_failures;
         let now = visit.shared.clock.now();
-        if !visit.trusted && visit.shared.rates.is_over(Kind::AuthFailure, network, rate, now) {
-            common::warn!("Too many failed logins: {} is turned away", visit.client);
+        if !visit.trusted && visit.shared.rates.is_over(Kind::AuthFailure, network, limit.rate, now) {
             let text = format!("Error: too many failed logins from {}", visit.client.ip);
-            return Answer::Refused(reply::closing((7, 0), &visit.rules.settings.hostname, &text));
+            let refusal = reply::closing((7, 0), &visit.rules.settings.hostname, &text);
+            if !limit.warn {
+                common::warn!("Too many failed logins: {} is turned away", visit.client);
+                return Answer::Refused(refusal);
+            }
+            common::info!("NOQUEUE: reject_warning: AUTH from {}: {refusal};", visit.client);
         }
         let channel = self.channel(visit);
         let begun = visit.rules.authenticator.as_ref().and_then(|auth| auth.begin(&mechanism, &channel));
@@ -146,14 +150,19 @@ impl Desk {
             && shared.rates.is_over(
                 Kind::AuthFailure,
                 user.as_str(),
-                rules.rates.user_failures,
+                rules.rates.user_failures.rate,
                 shared.clock.now(),
             )
             && !shared.acquaintances.know(client.ip, user)
         {
-            common::warn!("Too many failed logins of user {user}: {client} has to wait");
-            pause(PAUSE.0, stop).await;
-            return Answer::Refused(NO_LOGIN_NOW);
+            if !rules.rates.user_failures.warn {
+                common::warn!("Too many failed logins of user {user}: {client} has to wait");
+                pause(PAUSE.0, stop).await;
+                return Answer::Refused(NO_LOGIN_NOW);
+            }
+            common::info!(
+                "NOQUEUE: reject_warning: AUTH from {client}: {NO_LOGIN_NOW}; sasl_username={user}"
+            );
         }
         let step = tokio::select! {
             step = running.exchange.step(response) => step,
@@ -197,13 +206,18 @@ impl Visit<'_> {
         common::warn!("{client}: SASL {mechanism} authentication failed: {why}, sasl_username={shown}");
         let (rates, now) = (&self.shared.rates, self.shared.clock.now());
         if let Some(user) = user {
-            rates.fail(Kind::AuthFailure, claims::key(&user).as_str(), self.rules.rates.user_failures, now);
+            rates.fail(
+                Kind::AuthFailure,
+                claims::key(&user).as_str(),
+                self.rules.rates.user_failures.rate,
+                now,
+            );
         }
         if self.trusted {
             return (reply, PAUSE.0);
         }
         let network = Network::of_client(client.ip);
-        let failures = rates.fail(Kind::AuthFailure, network, self.rules.rates.client_failures, now);
+        let failures = rates.fail(Kind::AuthFailure, network, self.rules.rates.client_failures.rate, now);
         (reply, pause_after(failures))
     }
 }

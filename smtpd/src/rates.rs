@@ -142,7 +142,7 @@ mod tests {
     fn rate(text: &str) -> Rate {
         let text = format!("[smtpd]\nclient_message_rate = {text:?}\n");
         let path = std::path::Path::new("x");
-        common::config::Config::parse(&text, path, path).unwrap().smtpd.client_message_rate
+        common::config::Config::parse(&text, path, path).unwrap().smtpd.client_message_rate.rate
     }
 
     #[test]

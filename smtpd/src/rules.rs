@@ -10,7 +10,7 @@ use crate::session::Settings;
 use crate::session::limits::{Budget, Limits};
 use auth::Authenticator;
 use common::address::{Address, Domain};
-use common::config::{Config, Dnsbl, Greylist, Listen, ListenKind, Networks, Rate, Restrictions, Smtpd};
+use common::config::{Config, Dnsbl, Greylist, Listen, ListenKind, Networks, RateLimit, Restrictions, Smtpd};
 use common::routing::{AddressClass, Existence};
 use common::sender_logins::{Owners, SenderLogins};
 use common::table::TableError;
@@ -100,19 +100,19 @@ impl From<&Listen> for Entrance {
 #[derive(Debug, Clone, Copy)]
 pub struct ClientRates {
     /// Connect.
-    pub connections: Rate,
+    pub connections: RateLimit,
     /// Begin a message.
-    pub messages: Rate,
+    pub messages: RateLimit,
     /// Name a recipient.
-    pub recipients: Rate,
+    pub recipients: RateLimit,
     /// Fail to log in.
-    pub client_failures: Rate,
+    pub client_failures: RateLimit,
     /// Begin a message, as a user.
-    pub user_messages: Rate,
+    pub user_messages: RateLimit,
     /// Name a recipient, as a user.
-    pub user_recipients: Rate,
+    pub user_recipients: RateLimit,
     /// Fail to log in, by the name of a user.
-    pub user_failures: Rate,
+    pub user_failures: RateLimit,
 }
 
 impl Rules {

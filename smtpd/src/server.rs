@@ -15,7 +15,8 @@ use crate::message::Store;
 use crate::proxy;
 use crate::rates::{Kind, Rates};
 use crate::rules::{Entrance, Rules};
-use crate::session::{Client, reply};
+use crate::session::Client;
+use crate::session::reply::{self, Reply};
 use crate::tls::Door;
 use common::config::{Listen, Network};
 use std::io::{self, Write};
@@ -121,12 +122,19 @@ impl Shared {
         if self.pool(entrance).total() > most - most / 10 {
             return Err(Busy::Total);
         }
-        let (network, rate) = (Network::of_client(client), rules.rates.connections);
-        if self.rates.allows(Kind::Connection, network, rate, self.clock.now()) {
-            Ok(())
-        } else {
-            Err(Busy::Rate)
+        let (network, limit) = (Network::of_client(client), rules.rates.connections);
+        if self.rates.allows(Kind::Connection, network, limit.rate, self.clock.now()) {
+            return Ok(());
         }
+        if limit.warn {
+            let refusal = too_busy(client, Busy::Rate, rules);
+            common::info!(
+                "NOQUEUE: reject_warning: CONNECT from {}: {refusal}; proto=SMTP",
+                Client::new(client)
+            );
+            return Ok(());
+        }
+        Err(Busy::Rate)
     }
 
     /// What each listener does about TLS, in their order; plain text where nothing is said.
@@ -313,13 +321,17 @@ fn admit(
     }
 }
 
-/// 421 without a session: it costs one write. Where a handshake comes first, nothing is said that would stand in its place.
-fn turn_away((stream, door): (TcpStream, &Door), client: IpAddr, busy: Busy, rules: &Rules) {
+fn too_busy(client: IpAddr, busy: Busy, rules: &Rules) -> Reply {
     let text = match busy {
         Busy::Client | Busy::Rate => format!("Error: too many connections from {client}"),
         Busy::Total => "Error: too many connections".to_owned(),
     };
-    let reply = reply::closing((7, 0), &rules.settings.hostname, &text);
+    reply::closing((7, 0), &rules.settings.hostname, &text)
+}
+
+/// 421 without a session: it costs one write. Where a handshake comes first, nothing is said that would stand in its place.
+fn turn_away((stream, door): (TcpStream, &Door), client: IpAddr, busy: Busy, rules: &Rules) {
+    let reply = too_busy(client, busy, rules);
     common::info!("NOQUEUE: reject: CONNECT from {}: {reply}; proto=SMTP", Client::new(client));
     if matches!(door, Door::Implicit(_)) {
         return;

@@ -27,7 +27,7 @@ pub use smtpd::{
     BareNewlines, ClientCertificates, CommitBy, Dnsbl, Greylist, Listen, ListenKind, ListenTls,
     NamedCertificate, Smtpd, SmtpdTls,
 };
-pub use values::{ByteSize, Rate, TimeSpan};
+pub use values::{ByteSize, Rate, RateLimit, TimeSpan};
 
 use crate::address::Domain;
 use crate::destination::Nexthop;

@@ -1,7 +1,7 @@
 //! `[smtpd]`: listeners, certificates, limits, and what they are unless said. Data alone: lists of restrictions, logins and names have files of
 //! their own beside this one.
 
-use super::{ByteSize, Networks, Rate, Restrictions, ServedName, SmtpdAuth, TimeSpan};
+use super::{ByteSize, Networks, Rate, RateLimit, Restrictions, ServedName, SmtpdAuth, TimeSpan};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -50,19 +50,20 @@ pub struct Smtpd {
     /// DNS servers, "127.0.0.1:5353". Default: those of deliverd.
     pub nameservers: Vec<SocketAddr>,
     /// Most connections in a time from one client network (IPv4 address, IPv6 /64): "60/m", or "none"; not for trusted_networks.
-    pub client_connection_rate: Rate,
+    /// With "warn:" before it ("warn:60/m"), as with the other rates here, what it would refuse is only logged.
+    pub client_connection_rate: RateLimit,
     /// The same for messages.
-    pub client_message_rate: Rate,
+    pub client_message_rate: RateLimit,
     /// The same for recipients.
-    pub client_recipient_rate: Rate,
+    pub client_recipient_rate: RateLimit,
     /// The same for failed logins: beyond it the network is turned away.
-    pub client_auth_failure_rate: Rate,
+    pub client_auth_failure_rate: RateLimit,
     /// Most failed logins in a time by the name of one user; beyond it nobody is asked about that user, but from where it has logged in before.
-    pub user_auth_failure_rate: Rate,
+    pub user_auth_failure_rate: RateLimit,
     /// Most messages in a time from one user who has logged in; client_message_rate is not for these.
-    pub user_message_rate: Rate,
+    pub user_message_rate: RateLimit,
     /// The same for recipients.
-    pub user_recipient_rate: Rate,
+    pub user_recipient_rate: RateLimit,
     /// Most sessions at once on submission listeners, beside max_connections.
     pub max_submission_connections: u32,
     /// Table: sender's address or @domain, then the logins that may write as it. A login may always write as its own addresses.
@@ -266,13 +267,13 @@ impl Default for Smtpd {
             proxy_networks: Networks::this_machine(),
             resolve_clients: true,
             nameservers: Vec::new(),
-            client_connection_rate: Rate::NONE,
-            client_message_rate: Rate::NONE,
-            client_recipient_rate: Rate::NONE,
-            client_auth_failure_rate: Rate::new(10, 600),
-            user_auth_failure_rate: Rate::new(50, 3600),
-            user_message_rate: Rate::NONE,
-            user_recipient_rate: Rate::NONE,
+            client_connection_rate: RateLimit::NONE,
+            client_message_rate: RateLimit::NONE,
+            client_recipient_rate: RateLimit::NONE,
+            client_auth_failure_rate: RateLimit::new(Rate::new(10, 600)),
+            user_auth_failure_rate: RateLimit::new(Rate::new(50, 3600)),
+            user_message_rate: RateLimit::NONE,
+            user_recipient_rate: RateLimit::NONE,
             max_submission_connections: 1000,
             sender_logins: None,
             authenticated_header: false,

@@ -70,7 +70,12 @@ impl Serialize for Rate {
 
 impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        Self::read(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl Rate {
+    fn read(text: &str) -> Result<Self, String> {
         if text == "none" {
             return Ok(Self::NONE);
         }
@@ -86,10 +91,54 @@ impl<'de> Deserialize<'de> for Rate {
             Some(Self { count: count.filter(|count| good && (1..=1_000_000).contains(count))?, per })
         };
         read().ok_or_else(|| {
-            D::Error::custom(format!(
+            format!(
                 "{text:?} is no rate: wanted a number and /s, /m, /h or /d, such as \"10/s\" or \"10/5m\", or \"none\""
-            ))
+            )
         })
+    }
+}
+
+/// A [`Rate`] that clients are held to; with `warn:` before it, what it would refuse is logged and let pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// How often.
+    pub rate: Rate,
+    /// Only say so in the log. Never where there is no limit.
+    pub warn: bool,
+}
+
+impl RateLimit {
+    /// No limit.
+    pub const NONE: Self = Self::new(Rate::NONE);
+
+    /// A limit that refuses.
+    pub(super) const fn new(rate: Rate) -> Self {
+        Self { rate, warn: false }
+    }
+}
+
+impl fmt::Display for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.warn { "warn:" } else { "" }, self.rate)
+    }
+}
+
+impl Serialize for RateLimit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RateLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let (warn, rest) = text.strip_prefix("warn:").map_or((false, &*text), |rest| (true, rest));
+        match Rate::read(rest).map_err(D::Error::custom)? {
+            Rate::NONE if warn => {
+                Err(D::Error::custom("\"warn:none\": without a limit nothing is warned of"))
+            }
+            rate => Ok(Self { rate, warn }),
+        }
     }
 }
 

@@ -305,3 +305,41 @@ fn clients_have_rates_that_trusted_ones_do_not() {
         ironpost.send("a@client.test", &["alice@example.test"], &short("x"));
     }
 }
+
+#[test]
+fn rates_can_be_tried_with_warnings_first() {
+    let dns = Zone::new().serve();
+    let ironpost = setup(&dns)
+        .text("smtpd", "client_connection_rate", "warn:1/h")
+        .text("smtpd", "client_message_rate", "warn:1/h")
+        .text("smtpd", "client_recipient_rate", "warn:1/h")
+        .start();
+    let source = own_address();
+    let mut client = Client::connect_from(source, ironpost.smtp());
+    client.hello();
+    for _ in 0..2 {
+        client.expect("MAIL FROM:<a@client.test>", "250");
+        client.expect("RCPT TO:<alice@example.test>", "250");
+        client.expect("DATA", "354");
+        queue_id(&client.content(&short("x")));
+    }
+    assert!(Client::connect_from(source, ironpost.smtp()).greeting.starts_with("220 "));
+    for (stage, reply) in [
+        (
+            "CONNECT",
+            format!("421 4.7.0 mail.example.test Error: too many connections from {source}; proto=SMTP"),
+        ),
+        ("MAIL", format!("450 4.7.1 Error: too much mail from {source}; from=<a@client.test>")),
+        (
+            "RCPT",
+            format!(
+                "450 4.7.1 Error: too many recipients from {source}; from=<a@client.test> to=<alice@example.test>"
+            ),
+        ),
+    ] {
+        let (warned, stage) = (format!("reject_warning: {stage} from "), format!("the warning at {stage}"));
+        let is = |line: &str| line.contains(&warned) && line.contains(&reply);
+        ironpost.log.wait_count(1, &stage, is);
+        assert_eq!(ironpost.log.count(is), 1);
+    }
+}

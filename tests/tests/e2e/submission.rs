@@ -241,6 +241,27 @@ fn what_others_try_does_not_shut_out_whose_name_it_is() {
 }
 
 #[test]
+fn limits_of_failed_logins_can_be_tried_with_warnings_first() {
+    let ironpost = setup()
+        .set("", "trusted_networks", "[]")
+        .text("smtpd", "client_auth_failure_rate", "warn:1/h")
+        .text("smtpd", "user_auth_failure_rate", "warn:1/h")
+        .start();
+    let (server, stranger) = (open(&ironpost), own_address());
+    let mut client = Client::connect_from(stranger, server);
+    client.hello();
+    client.expect(&plain("alice", "a"), "535");
+    client.expect(&plain("alice", "secret of alice"), "235");
+    for warned in [
+        format!("421 4.7.0 mail.example.test Error: too many failed logins from {stranger};"),
+        "454 4.7.0 Temporary authentication failure; sasl_username=alice".into(),
+    ] {
+        let line = ironpost.log.wait_text(&warned);
+        assert!(line.contains("NOQUEUE: reject_warning: AUTH from "), "{line}");
+    }
+}
+
+#[test]
 fn a_stolen_login_sends_no_more_than_its_owner_may() {
     let ironpost =
         setup().text("smtpd", "user_message_rate", "3/h").text("smtpd", "user_recipient_rate", "5/h").start();
