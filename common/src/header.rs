@@ -5,6 +5,10 @@ use crate::address::{Domain, ReversePath};
 /// Recipients that the others must not learn of (RFC 5322 3.6.3): never passed on.
 pub const HIDDEN: [&str; 2] = ["Bcc", "Resent-Bcc"];
 
+/// Fields of which a mailbox has its own, or whose lie it would believe: dropped where a message comes in or is delivered, as Postfix does
+/// (`message_drop_headers`).
+pub const DROPPED: [&str; 2] = ["Content-Length", "Return-Path"];
+
 /// The length of the field name at the start of `line`; `None` when this line begins no field (RFC 5322 2.2,
 /// with the white space before the colon that 4.5 tolerates).
 pub fn name_length(line: &[u8]) -> Option<usize> {

@@ -3,6 +3,7 @@
 
 use super::content::{Formatter, LoopSearch, Search};
 use super::failure::Failure;
+use super::fields::FieldFilter;
 use super::template::Kind;
 use common::address::Address;
 use spool::content::ContentReader;
@@ -56,20 +57,21 @@ impl Message {
         Ok(if found == Search::More { search.finish() } else { found } == Search::Loop)
     }
 
-    /// Writes `top` and the content as this kind of mailbox holds it. When the content is damaged this
+    /// Writes `top` and the content as this kind of mailbox holds it, without the fields that are not taken from outside. When the content is damaged this
     /// fails before the last of it is written.
     pub fn copy(&self, top: &str, kind: Kind, sink: &mut impl Write) -> Result<(), CopyError> {
-        let mut formatter = Formatter::new(kind);
+        let (mut fields, mut formatter) = (FieldFilter::default(), Formatter::new(kind));
         let mut out = Vec::with_capacity(PIECE + top.len());
         out.extend_from_slice(top.as_bytes());
         self.read(|piece| {
-            formatter.push(piece, &mut out);
+            fields.push(piece, |kept| formatter.push(kept, &mut out));
             if out.len() >= PIECE {
                 sink.write_all(&out)?;
                 out.clear();
             }
             Ok(true)
         })?;
+        fields.finish(|kept| formatter.push(kept, &mut out));
         formatter.finish(&mut out);
         sink.write_all(&out).map_err(CopyError::Write)
     }

@@ -6,7 +6,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`template`], [`content`], [`pool`], [`jobs`] | pure: path, formatting, children, books |
+//! | [`template`], [`content`], [`fields`], [`pool`], [`jobs`] | pure: path, formatting, fields that are not taken, children, books |
 //! | [`worker`], [`link`], [`place`], [`process`] | the parent: its loop, queued, look-ups, processes |
 //! | [`child`], [`privileges`], [`delivery`], [`message`] | the child: its loop, its identity, one delivery |
 //! | [`maildir`], [`mbox`], [`lock`], [`folder`], [`failure`] | mailboxes |
@@ -16,6 +16,7 @@ pub mod child;
 pub mod content;
 pub mod delivery;
 pub mod failure;
+pub mod fields;
 pub mod folder;
 pub mod frames;
 pub mod jobs;

@@ -3,7 +3,7 @@
 
 use super::addresses::{self, ListError};
 use common::address::{Address, Domain};
-use common::header::{HIDDEN, name_length};
+use common::header::{DROPPED, HIDDEN, name_length};
 
 /// One field, folded lines included, with its CRLF.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +33,6 @@ impl Field {
     }
 }
 
-/// Dropped from every message that comes in this way, as Postfix does (`message_drop_headers`), beside what is hidden.
-const DROPPED: [&str; 2] = ["Content-Length", "Return-Path"];
 const RECIPIENTS: [&str; 3] = ["To", "Cc", "Bcc"];
 const RESENT_RECIPIENTS: [&str; 3] = ["Resent-To", "Resent-Cc", "Resent-Bcc"];
 

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use ironpost_tests::counterpart::script::{Script, Server};
 use ironpost_tests::setup::Setup;
 use ironpost_tests::{clients, is_root};
 
@@ -43,6 +44,24 @@ fn swaks_curl_and_smtplib_reach_a_maildir() {
         let mode = std::fs::metadata(&mail.path).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "others may read it: {mode:o}");
     }
+    ironpost.wait_empty();
+}
+
+#[test]
+fn a_delivered_message_has_our_return_path_and_no_length_of_its_own_while_a_relayed_one_is_left_alone() {
+    let next_host = Server::start(Script::new());
+    let ironpost = Setup::new().relay_to(next_host.address()).start();
+    let message =
+        "Return-Path: <liar@client.test>\r\nSubject: x\r\nCONTENT-LENGTH:\r\n 1\r\n\r\nReturn-Path: y\r\n";
+    clients::curl(ironpost.smtp(), "sender@client.test", &["alice@example.test", "box@remote.test"], message)
+        .ok();
+    let mails = ironpost.wait_mail("alice", 1);
+    let (fields, rest) = mails[0].parts();
+    assert_eq!(fields[0], "Return-Path: <sender@client.test>");
+    assert_eq!(String::from_utf8_lossy(rest), "Subject: x\n\nReturn-Path: y\n");
+    // RFC 5321 4.4: relays do not look into what they pass on.
+    let taken = String::from_utf8(next_host.wait(1)[0].content.clone()).unwrap();
+    assert!(taken.ends_with(message), "{taken}");
     ironpost.wait_empty();
 }
 
