@@ -2,18 +2,19 @@
 //!
 //! `IRONPOST_ATTACK=full` (as in `make bench`) makes them as large as an attacker would; without it they are as large as a test may be.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ironpost_tests::client::Client;
+use ironpost_tests::client::{Client, queue_id};
 use ironpost_tests::corpus::short;
 use ironpost_tests::ironpost::Ironpost;
-use ironpost_tests::net::{connect_from, own_address};
+use ironpost_tests::net::own_address;
 use ironpost_tests::setup::Setup;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::statvfs::statvfs;
 
 fn full() -> bool {
     std::env::var("IRONPOST_ATTACK").is_ok_and(|value| value == "full")
@@ -39,38 +40,39 @@ fn setup() -> Setup {
     Setup::new().set("", "trusted_networks", "[\"127.0.0.1\"]")
 }
 
-/// 2,000 clients from 40 addresses that send an octet a second, each.
+/// 2,000 clients from 40 addresses that send an octet a second, each: every other one within a command, the rest within content.
 struct Slow {
     stop: Arc<AtomicBool>,
     open: Arc<AtomicUsize>,
+    /// How many have come as far as content.
+    in_content: usize,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Slow {
+    /// Without those for whom there is no place.
     fn start(ironpost: &Ironpost) -> Self {
-        let count = sockets(2000);
-        let (stop, open) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(count)));
-        let mut streams = Vec::new();
-        for _ in 0..40 {
-            let source = own_address();
-            for _ in 0..count / 40 {
-                let stream = connect_from(source, ironpost.smtp());
-                stream.set_nonblocking(true).unwrap();
-                streams.push(stream);
-            }
-        }
+        let (each, server) = (sockets(2000) / 40, ironpost.smtp());
+        // Side by side: each of them waits for replies.
+        let (mut clients, in_content) = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..40).map(|_| scope.spawn(|| slow_clients(each, server))).collect();
+            let parts: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+            let in_content = parts.iter().map(|(_, in_content)| in_content).sum::<usize>();
+            (parts.into_iter().flat_map(|(clients, _)| clients).collect::<Vec<_>>(), in_content)
+        });
+        let (stop, open) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(clients.len())));
         let thread = std::thread::spawn({
             let (stop, open) = (stop.clone(), open.clone());
             move || {
                 while !stop.load(Ordering::SeqCst) {
                     let begun = Instant::now();
-                    streams.retain_mut(|stream| stream.write_all(b"N").is_ok());
-                    open.store(streams.len(), Ordering::SeqCst);
+                    clients.retain_mut(|client| client.try_send(b"N").is_ok());
+                    open.store(clients.len(), Ordering::SeqCst);
                     std::thread::park_timeout(Duration::from_secs(1).saturating_sub(begun.elapsed()));
                 }
             }
         });
-        Self { stop, open, thread: Some(thread) }
+        Self { stop, open, in_content, thread: Some(thread) }
     }
 
     fn open(&self) -> usize {
@@ -86,6 +88,31 @@ impl Drop for Slow {
             let _ = thread.join();
         }
     }
+}
+
+/// So many from one address, as far as there is a place for them, and how many of them are within content.
+fn slow_clients(count: usize, server: SocketAddr) -> (Vec<Client>, usize) {
+    let source = own_address();
+    let (mut clients, mut in_content) = (Vec::new(), 0);
+    for i in 0..count {
+        let mut client = Client::connect_from(source, server);
+        let mut says = |words: &str, reply: &str| {
+            client.try_send(words.as_bytes()).is_ok() && client.reply().starts_with(reply)
+        };
+        let has_come = if i % 2 == 0 {
+            client.greeting.starts_with("220 ")
+        } else {
+            says("EHLO x\r\n", "250")
+                && says("MAIL FROM:<a@client.test>\r\n", "250 ")
+                && says("RCPT TO:<alice@example.test>\r\n", "250 ")
+                && says("DATA\r\n", "354 ")
+        };
+        if has_come {
+            in_content += i % 2;
+            clients.push(client);
+        }
+    }
+    (clients, in_content)
 }
 
 #[test]
@@ -110,18 +137,23 @@ fn two_thousand_slow_clients_hold_nobody_up() {
     mails.sort();
     let (count, half) = (greetings.len() - 1, greetings.len() / 2);
     println!(
-        "{} slow clients from 40 addresses: greeting {:?} (median), {:?} (slowest); mail in the mailbox {:?} (median), {:?} \
-         (slowest); memory of smtpd {} KiB",
+        "{} slow clients from 40 addresses, {} of them within content: greeting {:?} (median), {:?} (slowest); mail in the \
+         mailbox {:?} (median), {:?} (slowest); memory of smtpd {} KiB",
         slow.open(),
+        slow.in_content,
         greetings[half],
         greetings[count],
         mails[half],
         mails[count],
         memory(&ironpost, "VmRSS")
     );
+    assert!(slow.in_content >= 700, "{} have come as far as content", slow.in_content);
     assert!(slow.open() >= 1500, "the attack has ended by itself");
-    // The quickest, so that a busy machine does not count as a fault of ours.
-    assert!(greetings[0] < Duration::from_secs(1), "{greetings:?}");
+    // The slowest, and mail at all, with patience in an ordinary run: its machine is busy with all the other tests.
+    let (greeting, mail) = if full() { (1, 5) } else { (30, 30) };
+    assert!(greetings[half] < Duration::from_secs(1), "{greetings:?}");
+    assert!(greetings[count] < Duration::from_secs(greeting), "{greetings:?}");
+    assert!(mails[count] < Duration::from_secs(mail), "{mails:?}");
 }
 
 /// Nearly full, the server gives idle strangers less time, and keeps places for those whom it trusts.
@@ -142,87 +174,123 @@ fn a_full_server_makes_room() {
     ironpost.log.wait("the reason", |line| line.contains("timeout after CONNECT").then_some(()));
 }
 
-/// Sends until the server takes no more or `most` octets are gone; gives how many were.
-fn stream(stream: &mut TcpStream, most: u64) -> u64 {
-    let block = vec![b'x'; 1 << 20];
+/// By so much smtpd may grow, in KiB, whatever the length of a line.
+const MEMORY: u64 = 8 * 1024;
+
+/// What an endless line is made of, in octets.
+const BLOCK: usize = 1 << 20;
+
+/// Sends blocks without a line end until `most` octets are gone or the server has closed the connection; gives how many it took.
+fn stream(client: &mut Client, most: u64) -> u64 {
+    let block = vec![b'x'; BLOCK];
     let mut sent = 0;
     while sent < most {
-        match stream.write(&block) {
-            Ok(0) | Err(_) => break,
-            Ok(length) => sent += length as u64,
+        match client.try_send(&block) {
+            Ok(()) => sent += BLOCK as u64,
+            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => break,
+            Err(error) => panic!("stuck after {sent} octets: {error}"),
         }
     }
     sent
 }
 
+/// A stranger who has come as far as content, behind a header: that has a limit of its own.
+fn in_content(ironpost: &Ironpost) -> Client {
+    let mut client = Client::connect_from(own_address(), ironpost.smtp());
+    client.hello();
+    client.begin("a@client.test", &["alice@example.test"]);
+    client.send(b"Subject: x\r\n\r\n");
+    client
+}
+
+/// 10 GiB, or what a test may send.
+fn endless(otherwise: u64) -> u64 {
+    if full() { 10 << 30 } else { otherwise }
+}
+
 #[test]
-fn content_without_a_line_end_costs_no_memory_and_is_cut_off() {
-    // Without a limit on size: much of it is read, and refused at its end.
-    let ironpost = setup().text("smtpd", "message_size_limit", "0").start();
+fn content_without_a_line_end_costs_no_memory_and_is_refused_at_its_end() {
+    // Of what is refused, eight times the limit on size is read.
+    let ironpost = setup().text("smtpd", "message_size_limit", "2G").start();
     let before = memory(&ironpost, "VmHWM");
-    let most = 48 << 20;
-    let mut link = connect_from(own_address(), ironpost.smtp());
-    begin(&mut link);
-    // The header has a limit of its own.
-    link.write_all(b"Subject: x\r\n\r\n").unwrap();
-    let begun = Instant::now();
-    let sent = stream(&mut link, most);
+    let mut client = in_content(&ironpost);
+    let (most, begun) = (endless(48 << 20), Instant::now());
+    let sent = stream(&mut client, most);
     assert!(sent >= most, "cut off after {sent}");
-    link.write_all(b"\r\n.\r\n").unwrap();
-    read_until(&mut link, "554 5.6.0 ");
+    client.send(b"\r\n.\r\n");
+    let reply = client.reply();
+    assert!(reply.starts_with("554 5.6.0 "), "{reply}");
     let grown = memory(&ironpost, "VmHWM").saturating_sub(before);
     println!(
-        "{} MiB without a line end in {:?}: memory of smtpd has grown by {grown} KiB",
+        "content, {} MiB without a line end: refused at its end, after {:?}; memory of smtpd has grown by {grown} KiB",
         sent >> 20,
         begun.elapsed()
     );
-    assert!(grown < 16 * 1024, "{grown} KiB");
-    // It is not read for ever, as content or as a command.
-    let limited = setup().text("smtpd", "message_size_limit", "1M").start();
-    for (ironpost, limit) in [(&ironpost, "0"), (&limited, "1M")] {
-        for in_content in [true, false] {
-            let mut link = connect_from(own_address(), ironpost.smtp());
-            if in_content {
-                begin(&mut link)
-            } else {
-                read_until(&mut link, "220 ")
-            }
-            let sent = stream(&mut link, 1 << 30);
+    assert!(grown < MEMORY, "{grown} KiB");
+    ironpost.wait_empty();
+    // The session goes on.
+    client.quit();
+}
+
+#[test]
+fn what_does_not_end_is_cut_off() {
+    for limit in ["0", "1M"] {
+        let ironpost = setup().text("smtpd", "message_size_limit", limit).start();
+        let before = memory(&ironpost, "VmHWM");
+        for (what, reason) in
+            [("content", "too much content after DATA"), ("a command", "too long a line after")]
+        {
+            let mut client = match what {
+                "content" => in_content(&ironpost),
+                _ => Client::connect_from(own_address(), ironpost.smtp()),
+            };
+            let most = endless(1 << 30);
+            let sent = stream(&mut client, most);
+            ironpost.log.wait_text(reason);
             println!(
-                "message_size_limit {limit}, {}: cut off after {} MiB",
-                if in_content { "content" } else { "a command" },
+                "message_size_limit {limit}: {what} without a line end, {} MiB to come: cut off after {} MiB",
+                most >> 20,
                 sent >> 20
             );
             assert!(sent < 200 << 20, "{sent}");
         }
-        assert!(memory(ironpost, "VmHWM") < before + 16 * 1024);
+        let grown = memory(&ironpost, "VmHWM").saturating_sub(before);
+        println!("message_size_limit {limit}: memory of smtpd has grown by {grown} KiB");
+        assert!(grown < MEMORY, "{grown} KiB");
+        ironpost.wait_empty();
     }
 }
 
-/// Up to DATA.
-fn begin(link: &mut TcpStream) {
-    read_until(link, "220 ");
-    link.write_all(b"EHLO x\r\n").unwrap();
-    read_until(link, "250 ");
-    link.write_all(b"MAIL FROM:<a@client.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\n").unwrap();
-    read_until(link, "354 ");
-}
-
-/// Reads until a line begins so.
-fn read_until(link: &mut TcpStream, begin: &str) {
-    link.set_read_timeout(Some(*ironpost_tests::DEADLINE)).unwrap();
-    let (mut text, mut before) = (String::new(), Vec::new());
-    let mut octet = [0];
-    while link.read(&mut octet).unwrap() == 1 {
-        text.push(octet[0].into());
-        if text.ends_with('\n') {
-            if text.starts_with(begin) {
-                return;
-            }
-            before.push(std::mem::take(&mut text));
-        }
-    }
-    panic!("the connection ended before {begin:?}: {before:?}");
+/// Where lines have no limit: a message like any other.
+#[test]
+fn one_long_line_that_is_accepted_is_not_held_in_memory() {
+    let setup = setup().text("smtpd", "message_size_limit", "4G").text("smtpd", "line_length_limit", "0");
+    // More than 31 bits can count, as far as the disk has room for it twice and as much again.
+    let disk = statvfs(setup.path()).unwrap();
+    let room = disk.blocks_available() * disk.fragment_size() / 4;
+    let wanted = if full() { (2 << 30) + (64 << 20) } else { 24 << 20 };
+    let ironpost = setup.start();
+    let before = memory(&ironpost, "VmHWM");
+    let begun = Instant::now();
+    let mut client = in_content(&ironpost);
+    let sent = stream(&mut client, room.min(wanted));
+    client.send(b"\r\n.\r\n");
+    let id = queue_id(&client.reply());
+    let taken = begun.elapsed();
+    let grown = memory(&ironpost, "VmHWM").saturating_sub(before);
+    client.quit();
+    ironpost.wait_removed(&id);
+    println!(
+        "content, a line of {} MiB: accepted after {taken:?}, in the mailbox after {:?}; memory of smtpd has grown by {grown} KiB",
+        sent >> 20,
+        begun.elapsed()
+    );
+    assert!(grown < MEMORY, "{grown} KiB");
+    let folder = ironpost.path().join("mail/alice/new");
+    let sizes: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).collect();
+    // With a header and nothing else: the line is not folded on its way.
+    assert!(matches!(sizes[..], [size] if (sent..sent + 2000).contains(&size)), "{sizes:?}");
 }
 
 #[test]
@@ -241,5 +309,6 @@ fn idle_sessions_cost_kilobytes() {
     }
     let now = memory(&ironpost, "VmRSS");
     println!("{} idle sessions: smtpd has {now} KiB, {before} KiB without them", idle.len());
-    assert!(now < 150 * 1024, "{now} KiB");
+    let most = before + idle.len() as u64 * 15 + 4 * 1024;
+    assert!(now < most, "{now} KiB, {before} KiB without them; {most} KiB are allowed");
 }
