@@ -224,3 +224,38 @@ fn the_table_of_rules_names_dialogues_that_exist() {
     assert!(named > 80, "{named} dialogues are named");
     assert!(missing.is_empty(), "{missing:?}");
 }
+
+/// It names files with their paths, and modules of the end-to-end tests (`e2e NAME`): these are there, too.
+#[test]
+fn the_table_of_rules_names_files_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = std::fs::read_to_string(root.join("doc/rfc.md")).unwrap();
+    // In the table of short names X stands for a name.
+    let text = text.lines().filter(|line| !line.contains("/X.rs")).collect::<Vec<_>>().join("\n");
+    let mut missing = Vec::new();
+    let (mut files, mut modules) = (0, 0);
+    for path in text.split('`').skip(1).step_by(2) {
+        let path = path.split("::").next().unwrap_or(path);
+        if path.contains('/') && (path.ends_with(".rs") || path.ends_with(".txt")) {
+            files += 1;
+            if !root.join(path).is_file() {
+                missing.push(path.to_owned());
+            }
+        }
+    }
+    let is_name = |word: &str| word.bytes().all(|octet| octet.is_ascii_lowercase() || octet == b'_');
+    for list in text.split("e2e ").skip(1) {
+        // What stands behind the names is said of them.
+        let list = list.split(['|', ';', ':', '(', '.', '`', '\n']).next().unwrap_or("");
+        let mut names = list.trim().split(", ");
+        let first = names.next().map(|name| name.split(' ').next().unwrap_or(name));
+        for name in first.into_iter().chain(names.take_while(|name| is_name(name))) {
+            modules += 1;
+            if !root.join(format!("tests/tests/e2e/{name}.rs")).is_file() {
+                missing.push(format!("e2e {name}"));
+            }
+        }
+    }
+    assert!(files > 10 && modules > 40, "{files} files and {modules} modules are named");
+    assert!(missing.is_empty(), "{missing:?}");
+}
