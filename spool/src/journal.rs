@@ -121,7 +121,8 @@ impl Journal {
     }
 
     /// Appends, and with `sync` returns only when the entries are on stable storage. After an error the journal ends where it did: what a
-    /// failed sync may have left in memory only must not stand before what a later one makes durable.
+    /// failed sync may have left in memory only must not stand before what a later one makes durable, and the first of several expansions that
+    /// a full disk had room for must not give out numbers that nobody knows of.
     pub fn append(
         &mut self,
         storage: &dyn Storage,
@@ -148,14 +149,23 @@ impl Journal {
         if file.metadata()?.len() > self.end {
             storage.truncate(file, self.end)?;
         }
-        storage.write_at(file, &bytes, self.end)?;
-        if sync && let Err(error) = storage.sync_file(file) {
-            // Should this fail too, the next append finds the entries there twice, which says the same.
-            let _ = storage.truncate(file, self.end);
-            return Err(error);
+        let written = storage.write_at(file, &bytes, self.end);
+        let done = written.and_then(|()| if sync { storage.sync_file(file) } else { Ok(()) });
+        match done {
+            Ok(()) => self.end += bytes.len() as u64,
+            Err(_) => self.cut_off(storage, file),
         }
-        self.end += bytes.len() as u64;
-        Ok(())
+        done
+    }
+
+    /// Makes what stands behind the end unreadable.
+    fn cut_off(&self, storage: &dyn Storage, file: &File) {
+        // Where the file cannot become shorter its octets can still be others: a frame of no length is none, and needs no room.
+        if storage.truncate(file, self.end).is_err()
+            && file.metadata().is_ok_and(|metadata| metadata.len() >= self.end + HEADER as u64)
+        {
+            let _ = storage.write_at(file, &[0; HEADER], self.end);
+        }
     }
 }
 
@@ -256,19 +266,30 @@ mod tests {
         assert!(parse(&hostile).0.is_empty());
     }
 
-    /// Syncs of files fail; everything else works.
+    /// A disk that is full after so many octets more, whose syncs of files fail, and which perhaps truncates nothing.
     #[derive(Debug)]
-    struct NoSync;
+    struct Bad {
+        room: usize,
+        truncates: bool,
+    }
 
-    impl Storage for NoSync {
+    const NO_SYNC: Bad = Bad { room: usize::MAX, truncates: true };
+
+    impl Storage for Bad {
         fn create_unnamed(&self, folder: &Folder, mode: u32) -> io::Result<File> {
             Disk.create_unnamed(folder, mode)
         }
         fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-            Disk.write_at(file, bytes, offset)
+            let fits = bytes.len().min(self.room);
+            // What is there already can be written again.
+            if offset + (bytes.len() as u64) <= file.metadata()?.len() || fits == bytes.len() {
+                return Disk.write_at(file, bytes, offset);
+            }
+            Disk.write_at(file, &bytes[..fits], offset)?;
+            Err(io::Error::from_raw_os_error(28))
         }
         fn truncate(&self, file: &File, length: u64) -> io::Result<()> {
-            Disk.truncate(file, length)
+            if self.truncates { Disk.truncate(file, length) } else { Err(io::Error::from_raw_os_error(5)) }
         }
         fn sync_file(&self, _: &File) -> io::Result<()> {
             Err(io::Error::from_raw_os_error(5))
@@ -299,10 +320,29 @@ mod tests {
         let (mut journal, _) = Journal::read(&file, 0).unwrap();
         let all = entries();
         journal.append(&Disk, &file, &all[..1], true).unwrap();
-        assert!(journal.append(&NoSync, &file, &all[1..], true).is_err());
+        assert!(journal.append(&NO_SYNC, &file, &all[1..], true).is_err());
         assert_eq!(Journal::read(&file, 0).unwrap().1, all[..1]);
         journal.append(&Disk, &file, &all[1..], true).unwrap();
         assert_eq!(Journal::read(&file, 0).unwrap().1, all);
+    }
+
+    #[test]
+    fn nothing_of_what_a_full_disk_had_room_for_stays() {
+        let all = entries();
+        for truncates in [true, false] {
+            for room in 0.. {
+                let file = tempfile::tempfile().unwrap();
+                let (mut journal, _) = Journal::read(&file, 0).unwrap();
+                journal.append(&Disk, &file, &all[..1], true).unwrap();
+                if journal.append(&Bad { room, truncates }, &file, &all[1..], false).is_ok() {
+                    assert!(room > 100);
+                    break;
+                }
+                assert_eq!(Journal::read(&file, 0).unwrap().1, all[..1], "room for {room}");
+                journal.append(&Disk, &file, &all[1..], true).unwrap();
+                assert_eq!(Journal::read(&file, 0).unwrap().1, all, "room for {room}");
+            }
+        }
     }
 
     #[test]

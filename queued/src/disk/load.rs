@@ -124,7 +124,7 @@ fn expand(message: &Message, router: &Router) -> (Vec<Entry>, Vec<(u32, Status)>
             seen.insert(recipient.address.clone());
         }
     }
-    let (mut entries, mut broken) = (Vec::new(), Vec::new());
+    let (mut replacements, mut broken) = (Vec::new(), Vec::new());
     for (number, recipient) in candidates {
         let targets = match router.expand(&recipient.address) {
             Expansion::Same if seen.insert(recipient.address.clone()) => continue,
@@ -147,9 +147,29 @@ fn expand(message: &Message, router: &Router) -> (Vec<Entry>, Vec<(u32, Status)>
             .into_iter()
             .map(|address| Recipient { address, original: original.clone(), dsn: dsn.clone() })
             .collect();
-        entries.push(Entry::Expanded(vec![(number, by)]));
+        replacements.push((number, by));
     }
-    (entries, broken)
+    (as_entries(replacements), broken)
+}
+
+/// Recipients of an entry of expansions at most, far below what an entry may have.
+const TOGETHER: usize = 10_000;
+
+/// In as few entries as possible: an entry is in the journal as a whole or not at all, and the numbers of recipients go by it.
+fn as_entries(replacements: Vec<(u32, Vec<Recipient>)>) -> Vec<Entry> {
+    let mut entries: Vec<Vec<(u32, Vec<Recipient>)>> = Vec::new();
+    let mut count = 0;
+    for (number, by) in replacements {
+        count += by.len() + 1;
+        match entries.last_mut().filter(|_| count <= TOGETHER) {
+            Some(last) => last.push((number, by)),
+            None => {
+                count = by.len() + 1;
+                entries.push(vec![(number, by)]);
+            }
+        }
+    }
+    entries.into_iter().map(Entry::Expanded).collect()
 }
 
 /// Where each pending recipient goes: shares for workers, in the order of the recipients, and what is decided without them.
@@ -199,6 +219,28 @@ fn mailbox_of(address: &Address, router: &Router) -> String {
 mod tests {
     use super::*;
     use common::tables::Tables;
+
+    #[test]
+    fn expansions_share_an_entry_as_far_as_they_fit() {
+        let one = Recipient::new("a@b.example".parse().unwrap());
+        let into = |count: usize| vec![one.clone(); count];
+        for (counts, expected) in [
+            (vec![], vec![]),
+            (vec![0, 2, 3], vec![3]),
+            (vec![TOGETHER - 2, 0, 0], vec![2, 1]),
+            (vec![3 * TOGETHER, 1], vec![1, 1]),
+        ] {
+            let entries = as_entries((0..).zip(counts.iter().map(|count| into(*count))).collect());
+            let lengths: Vec<usize> = entries
+                .iter()
+                .map(|entry| match entry {
+                    Entry::Expanded(replacements) => replacements.len(),
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert_eq!(lengths, expected, "{counts:?}");
+        }
+    }
 
     #[test]
     fn extensions_share_their_users_lane() {
