@@ -10,32 +10,67 @@ use spool::layout::{Queue, Spool};
 use spool::scan::{Found, scan};
 use spool::watch::{self, Watch};
 use std::io;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 /// Messages reported at once.
 const BATCH: usize = 1000;
+/// A queue that could not be read whole is read again after this time.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Begins to watch, and scans everything once.
 pub fn start(spool: &Spool, events: &Sender<Event>) -> io::Result<()> {
     let (incoming, maildrop) = (spool.directory(Queue::Incoming), spool.directory(Queue::Maildrop));
     let watch = Watch::new(&[&incoming, &maildrop])?;
-    let (watch_spool, watch_events) = (spool.clone(), events.clone());
+    let (again, unread) = channel();
+    let (watch_spool, watch_events, watch_again) = (spool.clone(), events.clone(), again.clone());
     std::thread::Builder::new()
         .name("watch".into())
-        .spawn(move || follow(&watch, &watch_spool, &watch_events))?;
+        .spawn(move || follow(&watch, &watch_spool, &watch_events, &watch_again))?;
     let (spool, events) = (spool.clone(), events.clone());
     std::thread::Builder::new().name("scan".into()).spawn(move || {
         // maildrop/ before incoming/: a submission whose copy is there already has to go before the copy is looked at.
         for queue in [Queue::Active, Queue::Maildrop, Queue::Incoming, Queue::Deferred] {
-            walk(&spool, queue, &events);
+            read(&spool, queue, &events, &again);
         }
-        let _ = events.send(Event::Scanned);
+        if events.send(Event::Scanned).is_ok() {
+            read_again(&spool, &events, (&again, &unread), AGAIN);
+        }
     })?;
     Ok(())
 }
 
-fn follow(watch: &Watch, spool: &Spool, events: &Sender<Event>) {
+/// As [`walk`]; a queue that cannot be read whole is to be read again.
+fn read(spool: &Spool, queue: Queue, events: &Sender<Event>, again: &Sender<Queue>) -> bool {
+    match walk(spool, queue, events) {
+        Walked::Whole => true,
+        Walked::Failed => again.send(queue).is_ok(),
+        Walked::Unheard => false,
+    }
+}
+
+/// What lies in a folder that cannot be read is mail that nobody knows of: until it can be.
+fn read_again(
+    spool: &Spool,
+    events: &Sender<Event>,
+    (again, unread): (&Sender<Queue>, &Receiver<Queue>),
+    pause: Duration,
+) {
+    while let Ok(first) = unread.recv() {
+        std::thread::sleep(pause);
+        let mut queues = vec![first];
+        queues.extend(unread.try_iter());
+        queues.sort_unstable();
+        queues.dedup();
+        for queue in queues {
+            if !read(spool, queue, events, again) {
+                return;
+            }
+        }
+    }
+}
+
+fn follow(watch: &Watch, spool: &Spool, events: &Sender<Event>, again: &Sender<Queue>) {
     loop {
         let heard = match watch.read() {
             Ok(heard) => heard,
@@ -68,7 +103,7 @@ fn follow(watch: &Watch, spool: &Spool, events: &Sender<Event>) {
         }
         for (queue, wanted) in [Queue::Incoming, Queue::Maildrop].into_iter().zip(rescan) {
             if wanted {
-                gone |= !walk(spool, queue, events);
+                gone |= !read(spool, queue, events, again);
             }
         }
         if gone {
@@ -77,28 +112,40 @@ fn follow(watch: &Watch, spool: &Spool, events: &Sender<Event>) {
     }
 }
 
-/// Reports everything in a queue; `false` when nobody listens any more.
-fn walk(spool: &Spool, queue: Queue, events: &Sender<Event>) -> bool {
+/// How a look through a queue ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Walked {
+    Whole,
+    /// Not all could be read.
+    Failed,
+    /// Nobody listens any more.
+    Unheard,
+}
+
+/// Reports everything in a queue.
+fn walk(spool: &Spool, queue: Queue, events: &Sender<Event>) -> Walked {
     let mut batch = Batch::new(queue);
+    let mut walked = Walked::Whole;
     for found in scan(spool, queue) {
         let full = match found {
             Ok(Found::Message { id, due, .. }) => batch.add(id, due.map(Source::Deferred)),
             Ok(Found::Stray { path, .. }) => {
                 if events.send(Event::Stray(path)).is_err() {
-                    return false;
+                    return Walked::Unheard;
                 }
                 continue;
             }
             Err(error) => {
-                common::error!("cannot read {}/: {error}", queue.name());
+                common::error!("cannot read {}/: {error}; read again in {} s", queue.name(), AGAIN.as_secs());
+                walked = Walked::Failed;
                 continue;
             }
         };
         if full && !batch.send(events) {
-            return false;
+            return Walked::Unheard;
         }
     }
-    batch.send(events)
+    if batch.send(events) { walked } else { Walked::Unheard }
 }
 
 struct Batch {
@@ -137,6 +184,27 @@ mod tests {
     use common::time::Timestamp;
     use std::fs;
     use std::sync::mpsc::channel;
+
+    /// A folder that cannot be read (here it is a file at first) is read again until it can be.
+    #[test]
+    fn what_could_not_be_read_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::new(folder.path());
+        let id = QueueId::new(Timestamp::from_seconds(1_700_000_000), 1);
+        fs::write(spool.directory(Queue::Incoming), "").unwrap();
+        let (events, receiver) = channel();
+        let (again, unread) = channel();
+        assert!(read(&spool, Queue::Incoming, &events, &again));
+        assert!(receiver.try_recv().is_err());
+        fs::remove_file(spool.directory(Queue::Incoming)).unwrap();
+        fs::create_dir(spool.directory(Queue::Incoming)).unwrap();
+        fs::write(spool.path(Queue::Incoming, id), "").unwrap();
+        std::thread::spawn(move || read_again(&spool, &events, (&again, &unread), Duration::ZERO));
+        match receiver.recv_timeout(Duration::from_secs(30)).unwrap() {
+            Event::Arrived(found) => assert_eq!(found, [(id, Source::Incoming)]),
+            other => panic!("{other:?}"),
+        }
+    }
 
     /// However long the scan of `deferred/` takes: by then everything else has been reported, and the owner of the queue works on it.
     #[test]

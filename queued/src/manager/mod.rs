@@ -250,7 +250,7 @@ impl Manager {
     }
 
     fn arrived(&mut self, id: QueueId, source: Source) {
-        if self.submissions.contains(id)
+        if self.submissions.found(id, source)
             || self.active.contains_key(&id)
             || self.scheduler.knows(id)
             || self.changes.found(id, source)

@@ -5,7 +5,7 @@ use crate::disk::{Picked, Task};
 use crate::scheduler::Source;
 use common::time::Timestamp;
 use spool::id::QueueId;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 /// Copied at once. Each waits for the disk; more only make the queue for it longer.
 const AT_ONCE: usize = 4;
@@ -13,8 +13,8 @@ const AT_ONCE: usize = 4;
 /// See the head of the file.
 #[derive(Debug, Default)]
 pub(super) struct Submissions {
-    /// All that are known. Their copies are not looked at before the original is gone.
-    known: HashSet<QueueId>,
+    /// All that are known. Their copies are not looked at before the original is gone; where one was found meanwhile, that is kept here.
+    known: HashMap<QueueId, Option<Source>>,
     waiting: VecDeque<QueueId>,
     copying: usize,
 }
@@ -22,7 +22,12 @@ pub(super) struct Submissions {
 impl Submissions {
     /// Is this one waiting or being copied?
     pub(super) fn contains(&self, id: QueueId) -> bool {
-        self.known.contains(&id)
+        self.known.contains_key(&id)
+    }
+
+    /// A message of this ID was found. `false`: there is no such submission.
+    pub(super) fn found(&mut self, id: QueueId, source: Source) -> bool {
+        self.known.get_mut(&id).map(|found| *found = Some(source)).is_some()
     }
 }
 
@@ -30,7 +35,8 @@ impl Manager {
     /// Submissions were found. One that is known already is not taken twice.
     pub(super) fn submitted(&mut self, ids: Vec<QueueId>) {
         for id in ids {
-            if !self.changes.touches(id) && self.submissions.known.insert(id) {
+            if !self.changes.touches(id) && !self.submissions.contains(id) {
+                self.submissions.known.insert(id, None);
                 self.submissions.waiting.push_back(id);
             }
         }
@@ -46,15 +52,19 @@ impl Manager {
     /// A copy was made, or not.
     pub(super) fn picked(&mut self, id: QueueId, picked: Picked, now: Timestamp) {
         self.submissions.copying = self.submissions.copying.saturating_sub(1);
-        if picked == Picked::Later && !self.changes.waiting_for(id) {
+        let wanted = self.changes.waiting_for(id);
+        let mut found = None;
+        if picked == Picked::Later && !wanted {
             self.again.insert((now.after(AGAIN), Again::PickUp(id)));
         } else {
-            self.submissions.known.remove(&id);
+            found = self.submissions.known.remove(&id).flatten();
         }
-        if let Picked::Taken(copy) = picked
-            && !self.changes.waiting_for(id)
-        {
-            self.arrived(copy, Source::Incoming);
+        // Where its copy was found is where it is: it may have gone on before the original could be removed.
+        match (picked, found) {
+            _ if wanted => {}
+            (_, Some(source)) => self.arrived(id, source),
+            (Picked::Taken(copy), None) => self.arrived(copy, Source::Incoming),
+            _ => {}
         }
         self.start_change(id);
         self.pick_up_more();
