@@ -9,6 +9,7 @@ use super::action::{Action, Answer, Question};
 use super::chunk::{self, Chunks};
 use super::commands::Done;
 use super::content::{DISCARD_AT_LEAST, PROGRESS};
+use super::limits::Pace;
 use super::reply::{self, Reply};
 use super::transaction::{Content, Framing, Transaction, Unwanted};
 use super::{Asked, Phase, Session};
@@ -18,10 +19,8 @@ use common::time::Timestamp;
 #[derive(Debug)]
 pub(super) struct Skipped {
     left: u64,
-    taken: u64,
     since_progress: u64,
-    /// When its first octet came.
-    begun: Option<Timestamp>,
+    pace: Pace,
     reply: Reply,
     pub(super) then: Phase,
 }
@@ -138,14 +137,14 @@ impl Session {
         if size == 0 {
             return Err(reply);
         }
-        if size > DISCARD_AT_LEAST {
+        if size > DISCARD_AT_LEAST || self.is_worn_out(size) {
             self.tally.error();
             self.say(reply);
             self.too_much();
             return Ok(Done::Silent);
         }
         let then = std::mem::replace(&mut self.phase, Phase::Idle);
-        let skipped = Skipped { left: size, taken: 0, since_progress: 0, begun: None, reply, then };
+        let skipped = Skipped { left: size, since_progress: 0, pace: Pace::default(), reply, then };
         self.phase = Phase::Skipping(Box::new(skipped));
         Ok(Done::Silent)
     }
@@ -157,6 +156,7 @@ impl Session {
         let used = usize::try_from(skipped.left).unwrap_or(usize::MAX).min(input.len());
         let octets: u64 = used.try_into().unwrap_or(u64::MAX);
         skipped.left = skipped.left.saturating_sub(octets);
+        self.discarded = self.discarded.saturating_add(octets);
         skipped.since_progress = skipped.since_progress.saturating_add(octets);
         if skipped.since_progress >= PROGRESS || skipped.left == 0 {
             skipped.since_progress = 0;
@@ -164,8 +164,7 @@ impl Session {
         }
         if skipped.left > 0 {
             // Wanted or not, it has to come at a rate.
-            self.keep_up(*skipped.begun.get_or_insert(now), skipped.taken);
-            skipped.taken = skipped.taken.saturating_add(octets);
+            self.keep_up(&mut skipped.pace, octets, now);
             self.phase = Phase::Skipping(skipped);
             return used;
         }

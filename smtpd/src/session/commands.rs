@@ -5,7 +5,7 @@ use super::auth::Offer;
 use super::command::{self, Command};
 use super::data::Decoder;
 use super::header::HeaderScan;
-use super::limits::Lease;
+use super::limits::{Lease, Pace};
 use super::line;
 use super::offer;
 use super::reply::{self, Reply};
@@ -320,11 +320,10 @@ impl Session {
             framing,
             header: HeaderScan::default(),
             length: 0,
-            discarded: 0,
             unwanted: None,
             logged: false,
             since_progress: 0,
-            begun: None,
+            pace: Pace::default(),
             line: 0,
             lease,
             held: 0,

@@ -2,7 +2,7 @@
 //! 5321 4.1.1.4, RFC 3030 2).
 
 use super::action::{Action, Answer, Question};
-use super::limits::HELD;
+use super::limits::{HELD, Pace};
 use super::reply;
 use super::transaction::{Content, Framing, HEADER_LIMIT, HOP_LIMIT, Unwanted};
 use super::{After, Asked, Phase, Session, Taken};
@@ -13,7 +13,7 @@ use memchr::memchr;
 /// The idle time-out is for so many octets of content.
 pub(super) const PROGRESS: u64 = 1024;
 /// Unwanted content is read to its end, so that the client learns the reason, but not for ever: so many times
-/// the size limit, and at least the other figure, in octets. Without a size limit the other figure counts from the refusal.
+/// the size limit, and at least the other figure, in octets, from the refusal on and in all of a session.
 const DISCARD_FACTOR: u64 = 8;
 pub(super) const DISCARD_AT_LEAST: u64 = 64 * 1024 * 1024;
 
@@ -28,11 +28,11 @@ impl Session {
             content.since_progress = 0;
             self.progress(now);
         }
-        self.keep_up(*content.begun.get_or_insert(now), content.length);
         let octets = piece.content.len().try_into().unwrap_or(0);
+        self.keep_up(&mut content.pace, octets, now);
         content.length = content.length.saturating_add(octets);
         if content.unwanted.is_some() {
-            content.discarded = content.discarded.saturating_add(octets);
+            self.discarded = self.discarded.saturating_add(octets);
         } else {
             content.header.see(piece.content);
             let too_long = self.is_line_too_long(&mut content, piece.content);
@@ -57,10 +57,10 @@ impl Session {
         Taken { used: piece.used, content: if wanted { piece.content } else { b"" } }
     }
 
-    /// Moves the deadline forward where content that has begun then, and of which so much has come, is too slow.
-    pub(super) fn keep_up(&mut self, begun: Timestamp, octets: u64) {
-        if let Some(time) = self.settings.limits.time_for(octets, self.patience) {
-            self.deadline = self.deadline.map(|deadline| deadline.min(begun.after(time)));
+    /// Moves the deadline forward where content, of which so much has come now, is too slow.
+    pub(super) fn keep_up(&mut self, pace: &mut Pace, octets: u64, now: Timestamp) {
+        if let Some(due) = pace.due(octets, self.settings.limits.min_data_rate, now, self.patience) {
+            self.deadline = self.deadline.map(|deadline| deadline.min(due));
         }
     }
 
@@ -118,14 +118,13 @@ impl Session {
 
     /// With so many octets more: is it unwanted, and more than is worth being read?
     pub(super) fn is_hopeless(&self, content: &Content, more: u64) -> bool {
-        match self.settings.message_size_limit {
-            // What has come before it was refused may be any amount.
-            0 => content.unwanted.is_some() && content.discarded.saturating_add(more) > DISCARD_AT_LEAST,
-            limit => {
-                let most = limit.saturating_mul(DISCARD_FACTOR).max(DISCARD_AT_LEAST);
-                content.length.saturating_add(more) > most
-            }
-        }
+        content.unwanted.is_some() && self.is_worn_out(more)
+    }
+
+    /// With so many octets more: is it more than is worth being thrown away?
+    pub(super) fn is_worn_out(&self, more: u64) -> bool {
+        let most = self.settings.message_size_limit.saturating_mul(DISCARD_FACTOR).max(DISCARD_AT_LEAST);
+        self.discarded.saturating_add(more) > most
     }
 
     /// All of the message has come.

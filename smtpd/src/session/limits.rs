@@ -3,6 +3,7 @@
 //! A session's own memory is bounded by the limits on lines, recipients and buffers; thousands of sessions that all go to their limits are
 //! bounded together by a [`Budget`]: who would go over it is told to come again (452).
 
+use common::time::Timestamp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,7 +14,7 @@ pub const HELD: u64 = 128 * 1024;
 /// What a session goes by. The default has no limits.
 #[derive(Debug, Clone, Default)]
 pub struct Limits {
-    /// Octets of content a second, on the whole, beside the idle time-out; 0: any.
+    /// Octets of content a second, beside the idle time-out ([`Pace`]); 0: any.
     pub min_data_rate: u64,
     /// Longest line of content in octets; 0: any.
     pub line_length: u64,
@@ -23,11 +24,20 @@ pub struct Limits {
     pub memory: Option<Arc<Budget>>,
 }
 
-impl Limits {
-    /// How long content may take of which so much has come, when it may be silent for `idle`.
-    pub fn time_for(&self, octets: u64, idle: Duration) -> Option<Duration> {
-        let seconds = octets.checked_div(self.min_data_rate)?;
-        Some(idle.saturating_add(Duration::from_secs(seconds)))
+/// How content keeps up with the least rate: what comes buys time, and the time in hand is never more than content may be silent for, so that
+/// nobody can rest for hours on what came fast.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pace(Option<Timestamp>);
+
+impl Pace {
+    /// When it is too slow, now that so many octets more have come, at `rate` octets a second and when it may be silent for `idle`;
+    /// `None`: any rate will do.
+    pub fn due(&mut self, octets: u64, rate: u64, now: Timestamp, idle: Duration) -> Option<Timestamp> {
+        let bought = octets.saturating_mul(1_000_000).checked_div(rate)?;
+        let latest = now.after(idle);
+        let due = self.0.map_or(latest, |due| due.after(Duration::from_micros(bought)).min(latest));
+        self.0 = Some(due);
+        Some(due)
     }
 }
 
@@ -108,11 +118,24 @@ mod tests {
     }
 
     #[test]
-    fn time_grows_with_what_has_come() {
+    fn what_comes_buys_time_but_never_more_than_the_idle_time() {
+        let at = Timestamp::from_seconds;
         let idle = Duration::from_secs(300);
-        let limits = Limits { min_data_rate: 500, ..Limits::default() };
-        assert_eq!(limits.time_for(0, idle), Some(idle));
-        assert_eq!(limits.time_for(5000, idle), Some(Duration::from_secs(310)));
-        assert_eq!(Limits::default().time_for(5000, idle), None);
+        let mut pace = Pace::default();
+        for (now, octets, due) in [
+            (0, 100, 300),
+            (200, 0, 300),
+            // Ten seconds' worth.
+            (250, 5_000, 310),
+            // A burst is worth the idle time and no more.
+            (260, 45_000_000, 560),
+            (500, 1_000, 562),
+            (559, u64::MAX, 859),
+        ] {
+            assert_eq!(pace.due(octets, 500, at(now), idle), Some(at(due)), "at {now}");
+        }
+        // Less patience counts from the next octet on.
+        assert_eq!(pace.due(1, 500, at(560), Duration::from_secs(10)), Some(at(570)));
+        assert_eq!(Pace::default().due(5_000, 0, at(0), idle), None);
     }
 }

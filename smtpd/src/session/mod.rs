@@ -76,6 +76,8 @@ pub struct Session {
     transactions: u32,
     /// Octets of a line that does not end.
     endless: u64,
+    /// Octets of content that was not wanted.
+    discarded: u64,
 }
 
 /// What the session is in the middle of.
@@ -184,6 +186,7 @@ impl Session {
             patience,
             transactions: 0,
             endless: 0,
+            discarded: 0,
         };
         session.xclient = session.settings.xclient_networks.contains(session.client.ip);
         session.info(format!("connect from {}", session.client));

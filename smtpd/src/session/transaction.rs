@@ -4,11 +4,10 @@
 use super::chunk::Chunks;
 use super::data::{Decoder, Piece};
 use super::header::HeaderScan;
-use super::limits::Lease;
+use super::limits::{Lease, Pace};
 use super::reply::{self, Reply};
 use common::address::{Address, ReversePath};
 use common::dsn::MessageDsn;
-use common::time::Timestamp;
 use spool::envelope::{Body, Recipient};
 use std::collections::HashSet;
 
@@ -149,16 +148,14 @@ pub struct Content {
     pub header: HeaderScan,
     /// Octets of content so far, unwanted ones too.
     pub length: u64,
-    /// Octets of it since it is unwanted.
-    pub discarded: u64,
     /// Set when the message will be refused; nothing is handed out any more.
     pub unwanted: Option<Unwanted>,
     /// Is the reason in the log already?
     pub logged: bool,
     /// Octets received since the deadline was last moved.
     pub since_progress: u64,
-    /// When its first octet came.
-    pub begun: Option<Timestamp>,
+    /// How it comes.
+    pub pace: Pace,
     /// Octets of the line so far.
     pub line: u64,
     /// Its part of the memory that is shared, and how much of that is for content.

@@ -141,7 +141,11 @@ pub const TABLE: &[Rule] = &[
     rule("CONNECT",  Verb::Foreign,     ANY,           (true,  false, true)),
     rule("HEAD",     Verb::Foreign,     ANY,           (true,  false, true)),
     rule("PUT",      Verb::Foreign,     ANY,           (true,  false, true)),
+    rule("DELETE",   Verb::Foreign,     ANY,           (true,  false, true)),
+    rule("PATCH",    Verb::Foreign,     ANY,           (true,  false, true)),
     rule("OPTIONS",  Verb::Foreign,     ANY,           (true,  false, true)),
+    rule("TRACE",    Verb::Foreign,     ANY,           (true,  false, true)),
+    rule("PRI",      Verb::Foreign,     ANY,           (true,  false, true)),
     rule("HOST:",    Verb::Foreign,     ANY,           (true,  false, true)),
     rule("SSH-",     Verb::Foreign,     ANY,           (true,  false, true)),
 ];

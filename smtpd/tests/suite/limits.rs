@@ -109,7 +109,8 @@ fn without_a_size_limit_there_is_none() {
 #[test]
 fn content_without_end_is_not_read_for_ever() {
     let mut player = in_content(Host::default());
-    for _ in 0..65 {
+    // The last one of them is the one too many: what comes before the refusal does not count.
+    for _ in 0..66 {
         player.send(&vec![b'x'; 1 << 20]);
     }
     assert!(player.closed && player.open.is_none());
@@ -243,6 +244,60 @@ fn content_has_to_come_at_a_rate() {
         player.pass(10 * SECOND);
     }
     assert!(!player.closed);
+}
+
+#[test]
+fn nobody_rests_on_what_came_fast() {
+    let mut host = Host::default();
+    host.settings.message_size_limit = 0;
+    host.settings.limits.min_data_rate = 100;
+    for start in ["DATA\r\n", "BDAT 9000000\r\n", "RSET\r\nBDAT 9000000\r\n"] {
+        let mut player = Player::new(host.clone());
+        player.lines("EHLO a\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<joe@example>\r\n");
+        player.lines(start);
+        player.replies();
+        // Ten hours' worth.
+        for _ in 0..3600 {
+            player.send(&[b'x'; 1024]);
+        }
+        assert!(!player.closed, "{start}");
+        let mut seconds = 0;
+        while !player.closed {
+            player.send(&[b'x'; 1024]);
+            player.pass(200 * SECOND);
+            seconds += 200;
+            assert!(seconds < 4000, "{start}: a slow client is never cut off");
+        }
+        // 300 s, and ten for each KiB.
+        assert_eq!(seconds, 400, "{start}");
+        assert_eq!(player.replies(), ["421 4.4.2 mail.example Error: timeout exceeded"], "{start}");
+    }
+}
+
+#[test]
+fn what_is_thrown_away_is_bounded_for_the_whole_session() {
+    let mut host = Host::default();
+    host.settings.message_size_limit = 1000;
+    // DISCARD_AT_LEAST, in parts of 16 MiB.
+    let part = vec![b'x'; 1 << 20];
+    for (start, end) in [("DATA\r\n", "\r\n.\r\n"), ("RSET\r\nBDAT 16777216\r\n", "")] {
+        let mut player = Player::new(host.clone());
+        player.lines("EHLO a\r\n");
+        let mut parts = 0;
+        while !player.closed {
+            player.lines("MAIL FROM:<a@b.example>\r\nRCPT TO:<joe@example>\r\n");
+            player.lines(start);
+            for _ in 0..16 {
+                player.send(&part);
+            }
+            player.send(end.as_bytes());
+            parts += 1;
+            assert!(parts < 10, "{start}: it is read for ever");
+        }
+        assert!((4..=5).contains(&parts), "{start}: {parts}");
+        let reply = player.replies().pop().unwrap();
+        assert_eq!(reply, "421 4.3.4 mail.example Error: message size exceeds fixed limit", "{start}");
+    }
 }
 
 #[test]
