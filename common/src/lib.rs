@@ -7,6 +7,7 @@
 //! | [`table`], [`aliases`], [`users`], [`access`], [`tables`], [`watched`] | the text tables |
 //! | [`templates`] | the file with the texts of notifications |
 //! | [`header`], [`sender_logins`] | what holds for submitted mail |
+//! | [`relay_recipients`] | who there is behind us |
 //! | [`routing`] | address class, aliases, transport and nexthop |
 //! | [`tls`] | levels, policies, authorities, for TLS in and out |
 //! | [`credentials`], [`oauth`], [`secret`] | names and passwords or tokens for next hosts; files with secrets |
@@ -35,6 +36,7 @@ pub mod log;
 pub mod notify;
 pub mod oauth;
 pub mod packet;
+pub mod relay_recipients;
 pub mod reload;
 pub mod routing;
 pub mod sandbox;

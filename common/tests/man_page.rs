@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Keys that are absent by default, so that all of them are seen.
-const OPTIONAL: &str = "[smtpd]\nuser = \"a\"\nsender_logins = \"s\"\n[smtpd.tls]\ncertificate = \"i\"\nprivate_key = \"j\"\nclient_ca_file = \"p\"\nrelay_clientcerts = \"o\"\n[[smtpd.tls.certificates]]\ncertificate = \"l\"\nprivate_key = \"m\"\n[queued]\nuser = \"b\"\nnotification_templates = \"f\"\n[deliverd]\nuser = \"c\"\n\
+const OPTIONAL: &str = "[smtpd]\nuser = \"a\"\nsender_logins = \"s\"\nrelay_recipients = \"s\"\n[smtpd.tls]\ncertificate = \"i\"\nprivate_key = \"j\"\nclient_ca_file = \"p\"\nrelay_clientcerts = \"o\"\n[[smtpd.tls.certificates]]\ncertificate = \"l\"\nprivate_key = \"m\"\n[queued]\nuser = \"b\"\nnotification_templates = \"f\"\n[deliverd]\nuser = \"c\"\n\
                         relay_host = \"[d]:1\"\ntransport = \"e\"\nrelay_credentials = \"k\"\ntls_policy = \"g\"\nca_file = \"h\"\n\
                         [smtpd.auth]\nusers = \"n\"\nmechanisms = [\"PLAIN\"]\n\
                         [smtpd.auth.introspection]\nurl = \"https://o/\"\nclient_id = \"p\"\nclient_secret = \"q\"\naudience = \"r\"\nca_file = \"s\"\n";
 /// Keys whose default depends on the machine, or is nothing.
-const WITHOUT_DEFAULT: [&str; 21] = [
+const WITHOUT_DEFAULT: [&str; 22] = [
     "url",
     "client_id",
     "client_secret",
@@ -22,6 +22,7 @@ const WITHOUT_DEFAULT: [&str; 21] = [
     "mechanisms",
     "certificate",
     "sender_logins",
+    "relay_recipients",
     "private_key",
     "hostname",
     "mail_name",

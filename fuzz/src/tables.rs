@@ -3,6 +3,8 @@
 use common::address::Domain;
 use common::aliases::Aliases;
 use common::config::Config;
+use common::relay_recipients::RelayRecipients;
+use common::sender_logins::SenderLogins;
 use common::table::Table;
 use common::templates::Templates;
 use common::users::{Lookup, Users, is_safe_name};
@@ -23,7 +25,10 @@ pub fn run(input: &[u8]) {
             }
         }
         1 => match Table::parse(path, &text) {
-            Ok(table) => assert!(table.iter().all(|(key, value)| !key.is_empty() && !value.is_empty())),
+            Ok(table) => {
+                assert!(table.iter().all(|(key, value)| !key.is_empty() && !value.is_empty()));
+                lists_of_addresses(path, &text);
+            }
             Err(error) => refused(&error.to_string()),
         },
         2 => match Aliases::parse(path, &text) {
@@ -56,6 +61,21 @@ pub fn run(input: &[u8]) {
                 Err(error) => refused(&error.to_string()),
             }
         }
+    }
+}
+
+/// The tables whose keys are addresses and domains.
+fn lists_of_addresses(path: &Path, text: &str) {
+    match RelayRecipients::parse(path, text) {
+        Ok(table) => {
+            for address in text.split_whitespace().filter_map(|word| word.parse().ok()) {
+                let _ = table.contains(&address, Some('+'));
+            }
+        }
+        Err(error) => refused(&error.to_string()),
+    }
+    if let Err(error) = SenderLogins::parse(path, text) {
+        refused(&error.to_string());
     }
 }
 

@@ -67,6 +67,7 @@ fn every_key_is_in_the_sample_and_explained() {
     let mut all = parse("");
     all.smtpd.user = Some("x".into());
     all.smtpd.sender_logins = Some("x".into());
+    all.smtpd.relay_recipients = Some("x".into());
     all.smtpd.tls.certificate = Some("x".into());
     all.smtpd.tls.private_key = Some("x".into());
     let names = vec![ServedName::try_from("x".to_owned()).unwrap()];

@@ -21,8 +21,10 @@ pub enum Standing {
     Unknown,
     /// In a domain of this machine; whether it exists cannot be said now, for this reason (for the log).
     Unsure(String),
-    /// In a relay domain.
+    /// In a relay domain; there, or nobody can say.
     Relay,
+    /// In a relay domain, and not in the table of those who are there.
+    UnknownRelay,
     /// Anywhere else.
     Elsewhere,
 }
@@ -51,6 +53,12 @@ pub fn existing(address: &Address, standing: &Standing) -> Result<(), Reply> {
             EnhancedCode::new(5, 1, 1),
             address,
             "Recipient address rejected: User unknown in local recipient table",
+        )),
+        Standing::UnknownRelay => Err(rejected(
+            550,
+            EnhancedCode::new(5, 1, 1),
+            address,
+            "Recipient address rejected: User unknown in relay recipient table",
         )),
         Standing::Unsure(_) => {
             Err(rejected(451, EnhancedCode::new(4, 3, 0), address, "Temporary lookup failure"))
@@ -109,7 +117,7 @@ mod tests {
 
     #[test]
     fn nobody_relays_who_may_not() {
-        use Standing::{Elsewhere, Known, Relay, Unknown, Unsure};
+        use Standing::{Elsewhere, Known, Relay, Unknown, UnknownRelay, Unsure};
         for (trusted, address, standing, expected) in [
             (false, "joe@here", Known, ""),
             (false, "joe%far@here", Known, "554 5.7.1 <joe%far@here>: Relay access denied"),
@@ -133,6 +141,13 @@ mod tests {
             (false, "far!joe@relay", Relay, "554 5.7.1 <far!joe@relay>: Relay access denied"),
             (false, "\"joe@far\"@relay", Relay, "554 5.7.1 <\"joe@far\"@relay>: Relay access denied"),
             (true, "joe%far@relay", Relay, ""),
+            (
+                false,
+                "joe@relay",
+                UnknownRelay,
+                "550 5.1.1 <joe@relay>: Recipient address rejected: User unknown in relay recipient table",
+            ),
+            (false, "joe%far@relay", UnknownRelay, "554 5.7.1 <joe%far@relay>: Relay access denied"),
             (false, "joe@far", Elsewhere, "554 5.7.1 <joe@far>: Relay access denied"),
             (true, "joe@far", Elsewhere, ""),
         ] {

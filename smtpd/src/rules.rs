@@ -11,6 +11,7 @@ use crate::session::limits::{Budget, Limits};
 use auth::Authenticator;
 use common::address::{Address, Domain};
 use common::config::{Config, Dnsbl, Greylist, Listen, ListenKind, Networks, RateLimit, Restrictions, Smtpd};
+use common::relay_recipients::RelayRecipients;
 use common::routing::{AddressClass, Existence};
 use common::sender_logins::{Owners, SenderLogins};
 use common::table::TableError;
@@ -55,11 +56,14 @@ pub struct Rules {
     pub proxies: Networks,
     /// A domain of this machine, for mail to its address.
     pub home: Option<Domain>,
-    per_client: u32,
+    /// Connections of one client network, where it is not trusted.
+    pub per_client: u32,
     trusted: Networks,
     clientcerts: Option<Watched<ClientCerts>>,
     tables: Tables,
     sender_logins: Option<Watched<SenderLogins>>,
+    /// Recipients in relay domains; `None`: all.
+    relay_recipients: Option<Watched<RelayRecipients>>,
     /// In the order of the listeners.
     entrances: Vec<Entrance>,
 }
@@ -185,6 +189,11 @@ impl Rules {
                 .as_deref()
                 .map(|path| Watched::table(path, SenderLogins::parse))
                 .transpose()?,
+            relay_recipients: smtpd
+                .relay_recipients
+                .as_deref()
+                .map(|path| Watched::table(path, RelayRecipients::parse))
+                .transpose()?,
             entrances: smtpd.listen.iter().map(Entrance::from).collect(),
         })
     }
@@ -224,11 +233,6 @@ impl Rules {
         self.clientcerts.as_ref().is_some_and(|table| table.get().has(fingerprints))
     }
 
-    /// The connection limit of a client; trusted ones have none.
-    pub fn limit_of(&self, client: IpAddr) -> Option<u32> {
-        if self.trusts(client) { None } else { Some(self.per_client) }
-    }
-
     /// Separates user and extension.
     pub fn delimiter(&self) -> Option<char> {
         self.tables.router().delimiter
@@ -248,7 +252,12 @@ impl Rules {
     pub async fn standing(&self, address: &Address) -> Standing {
         let router = self.tables.router();
         match router.class(address.domain()) {
-            AddressClass::Relay => return Standing::Relay,
+            AddressClass::Relay => {
+                let there =
+                    |table: &Watched<RelayRecipients>| table.get().contains(address, router.delimiter);
+                let listed = self.relay_recipients.as_ref().is_none_or(there);
+                return if listed { Standing::Relay } else { Standing::UnknownRelay };
+            }
             AddressClass::Default => return Standing::Elsewhere,
             AddressClass::Local => {}
         }

@@ -95,6 +95,7 @@ impl Config {
         self.smtpd.restrictions.tables_mut().for_each(absolute);
         self.smtpd.submission_restrictions.tables_mut().for_each(absolute);
         self.smtpd.sender_logins.iter_mut().for_each(absolute);
+        self.smtpd.relay_recipients.iter_mut().for_each(absolute);
         if self.smtpd.nameservers.is_empty() {
             self.smtpd.nameservers.clone_from(&self.deliverd.nameservers);
         }

@@ -35,7 +35,7 @@ pub struct Smtpd {
     pub greeting_delay: TimeSpan,
     /// Clients that may speak for others with XCLIENT.
     pub xclient_networks: Networks,
-    /// Content comes with so many octets a second on the whole, beside idle_timeout; "0": any.
+    /// Content comes with so many octets a second: whoever is slower uses up idle_timeout, which what comes faster makes good for; "0": any.
     pub min_data_rate: ByteSize,
     /// Longest line of content, 64K at least; "0" for no limit.
     pub line_length_limit: ByteSize,
@@ -69,6 +69,10 @@ pub struct Smtpd {
     /// Table: sender's address or @domain, then the logins that may write as it. A login may always write as its own addresses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender_logins: Option<PathBuf>,
+    /// Table: recipients in relay_domains, an address or @domain a line; others there are refused. Without it all are taken, and the next
+    /// host's refusals become notifications.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay_recipients: Option<PathBuf>,
     /// Name in Received who has logged in.
     pub authenticated_header: bool,
     /// Who may send what to whom, stage by stage, on listeners of kind "mx".
@@ -276,6 +280,7 @@ impl Default for Smtpd {
             user_recipient_rate: RateLimit::NONE,
             max_submission_connections: 1000,
             sender_logins: None,
+            relay_recipients: None,
             authenticated_header: false,
             restrictions: Restrictions::default(),
             submission_restrictions: Restrictions::default(),

@@ -25,7 +25,9 @@ pub fn check(file: &Path, config: &Config, ids: &Identities) -> Vec<Finding> {
             findings.extend(error(daemon, daemon.read(table)));
         }
     }
-    for table in config.smtpd.access_tables().chain(&config.smtpd.sender_logins) {
+    for table in
+        config.smtpd.access_tables().chain(&config.smtpd.sender_logins).chain(&config.smtpd.relay_recipients)
+    {
         findings.extend(error(smtpd, smtpd.read(table)));
     }
     let tls = &config.smtpd.tls;

@@ -6,6 +6,7 @@ use common::aliases::Aliases;
 use common::config::{self, Config};
 use common::credentials;
 use common::oauth::TokenFile;
+use common::relay_recipients::RelayRecipients;
 use common::routing::{Expansion, Router, Transports};
 use common::sender_logins::SenderLogins;
 use common::table::{MAX_FILE, TableError};
@@ -39,6 +40,9 @@ pub fn check(config: &Config) -> Vec<Finding> {
     }
     if let Some(path) = &config.smtpd.sender_logins {
         findings.extend(lines(path, |path, text| SenderLogins::parse(path, text).map(drop)));
+    }
+    if let Some(path) = &config.smtpd.relay_recipients {
+        findings.extend(lines(path, |path, text| RelayRecipients::parse(path, text).map(drop)));
     }
     for path in config.smtpd.access_tables() {
         findings.extend(read(path, |text| AccessTable::parse(path, text).map(drop)));

@@ -343,3 +343,30 @@ fn rates_can_be_tried_with_warnings_first() {
         assert_eq!(ironpost.log.count(is), 1);
     }
 }
+
+#[test]
+fn who_is_not_behind_us_is_refused_before_anything_is_accepted() {
+    let dns = Zone::new().serve();
+    let ironpost = setup(&dns)
+        .set("", "relay_domains", "[\"relay.test\"]")
+        .text("smtpd", "relay_recipients", "behind")
+        .file("behind", "joe@relay.test OK\n")
+        .start();
+    let unknown = |who: &str| {
+        format!("550 5.1.1 <{who}>: Recipient address rejected: User unknown in relay recipient table")
+    };
+    for source in [own_address(), Ipv4Addr::LOCALHOST] {
+        let mut client = Client::connect_from(source, ironpost.smtp());
+        client.hello();
+        client.expect("MAIL FROM:<a@client.test>", "250");
+        client.expect("RCPT TO:<nobody@relay.test>", &unknown("nobody@relay.test"));
+        client.expect("RCPT TO:<Joe+lists@Relay.test>", "250");
+        client.expect("RCPT TO:<postmaster>", "250");
+    }
+    // Read anew without a word from anybody.
+    std::fs::write(ironpost.path().join("behind"), "@relay.test\n").unwrap();
+    ironpost.log.wait_until("the table to be read", || {
+        let reply = rcpt(&ironpost, Ipv4Addr::LOCALHOST, "client.test", "a@client.test", "nobody@relay.test");
+        reply.starts_with("250").then_some(())
+    });
+}
