@@ -4,12 +4,14 @@
 //! A task each. While a client is silent, the task holds the core and nothing else: buffers are borrowed when
 //! there is something to read, and what is seldom done (handshake, login) is boxed. Whatever happens here ends this connection alone.
 
+use crate::connections::Place;
 use crate::judge::Judge;
 use crate::login::{Desk, Visit};
 use crate::message::{Incoming, Manner};
 use crate::rules::{Entrance, Rules};
-use crate::server::{Shared, Stop};
-use crate::session::{Action, Answer, Client, Question, Session, Severity, reply};
+use crate::server::{Shared, Stop, too_busy};
+use crate::session::reply::{self, Reply};
+use crate::session::{Action, Answer, Client, Question, Session, Severity};
 use crate::tls::Door;
 use crate::wire::Wire;
 use common::text::printable;
@@ -46,6 +48,8 @@ pub struct Connection {
     judge: Judge,
     desk: Desk,
     entrance: Entrance,
+    /// Counts it, for whoever the client is.
+    place: Place,
     session: Session,
     out: Vec<u8>,
     message: Option<Incoming>,
@@ -66,7 +70,7 @@ impl Connection {
     /// A new connection of a client that has connected to `local`. `stop` tells when the server goes down.
     pub fn new(
         (stream, door, entrance): (TcpStream, Door, Entrance),
-        client: Client,
+        (client, place): (Client, Place),
         local: IpAddr,
         rules: Arc<Rules>,
         shared: Arc<Shared>,
@@ -83,8 +87,21 @@ impl Connection {
         crowded.mark_changed();
         let wire = Wire::Plain(stream);
         let (out, message) = (Vec::new(), None);
-        let mut connection =
-            Self { wire, door, judge, desk, entrance, session, out, message, rules, shared, stop, crowded };
+        let mut connection = Self {
+            wire,
+            door,
+            judge,
+            desk,
+            entrance,
+            place,
+            session,
+            out,
+            message,
+            rules,
+            shared,
+            stop,
+            crowded,
+        };
         connection.offer_auth();
         connection
     }
@@ -227,8 +244,16 @@ impl Connection {
                 }
                 Action::Flush => self.flush().await?,
                 Action::Ask(token, question) => {
+                    let who = matches!(
+                        question,
+                        Question::Connect { .. } | Question::Login { .. } | Question::Response(_)
+                    );
                     let answer = self.find(question).await?;
                     self.session.answer(token, answer, self.shared.clock.now());
+                    if who {
+                        // Another client, or one that is no stranger any more, has another patience.
+                        self.adapt();
+                    }
                 }
                 Action::Begin(start) => {
                     let client = self.session.client().clone();
@@ -258,6 +283,17 @@ impl Connection {
         Ok(Next::Continue)
     }
 
+    /// A host that speaks for others has named a client: from now on the connection counts for that one, if there is room.
+    fn takes_place_of(&mut self, client: &Client) -> Result<(), Reply> {
+        if self.judge.serves(client) {
+            return Ok(());
+        }
+        let who = (client.ip, true);
+        self.shared
+            .admits(&mut self.place, who, (self.entrance, &self.rules))
+            .map_err(|busy| too_busy(client.ip, busy, &self.rules))
+    }
+
     async fn find(&mut self, question: Question) -> io::Result<Answer> {
         self.judge.is_for(self.session.login());
         Ok(match question {
@@ -270,6 +306,9 @@ impl Connection {
             Question::Quiet if self.is_quiet().await => Answer::Yes,
             Question::Quiet => Answer::Refused(reply::SYNCHRONIZATION),
             Question::Connect { client } => {
+                if let Err(refusal) = self.takes_place_of(&client) {
+                    return Ok(Answer::Refused(refusal));
+                }
                 let destination = self.session.destination();
                 self.judge.connect(&client, destination, self.session.name_said()).await
             }

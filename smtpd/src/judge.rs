@@ -80,6 +80,11 @@ impl Judge {
         self.facts.certificate_listed = self.facts.certificate.as_ref().is_some_and(listed);
     }
 
+    /// Is this the client, by its address?
+    pub fn serves(&self, client: &Client) -> bool {
+        self.facts.client.ip == client.ip
+    }
+
     /// Is the client in `trusted_networks`?
     pub fn trusts(&self) -> bool {
         self.facts.trusted
@@ -140,6 +145,7 @@ impl Judge {
             sender.address().is_some_and(|address| self.rules.is_ours(address.domain()));
         self.facts.sender = Some(sender);
         self.facts.recipient = None;
+        self.found.ask_again();
         if let Err(refusal) = self.count(Kind::Message) {
             return Answer::Refused(refusal);
         }

@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Networks that are remembered, for all kinds together; and so many users: names that are made up take no network's place.
-const MOST: usize = 200_000;
+/// Networks that are remembered for each kind, and so many users: names that are made up take no network's place, and a flood of one kind leaves the
+/// others measured.
+const MOST: usize = 100_000;
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,14 +54,15 @@ const FAILURES: u32 = 3;
 /// The counts.
 #[derive(Debug, Default)]
 pub struct Rates {
-    networks: Mutex<Counts>,
-    users: Mutex<Counts>,
+    /// By kind.
+    networks: [Mutex<Counts>; 4],
+    users: [Mutex<Counts>; 4],
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     /// When the bucket will be full again.
-    full: HashMap<(Who, Kind), Timestamp>,
+    full: HashMap<Who, Timestamp>,
     /// Who has used up nothing was forgotten then.
     swept: Option<Timestamp>,
 }
@@ -69,10 +71,16 @@ struct Counts {
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 impl Rates {
-    fn counts(&self, who: &Who) -> MutexGuard<'_, Counts> {
-        let counts = match who {
+    fn counts(&self, kind: Kind, who: &Who) -> MutexGuard<'_, Counts> {
+        let [connections, messages, recipients, failures] = match who {
             Who::Network(_) => &self.networks,
             Who::User(_) => &self.users,
+        };
+        let counts = match kind {
+            Kind::Connection => connections,
+            Kind::Message => messages,
+            Kind::Recipient => recipients,
+            Kind::AuthFailure => failures,
         };
         counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,8 +92,8 @@ impl Rates {
             return true;
         }
         let who = who.into();
-        let mut counts = self.counts(&who);
-        let Some(until) = counts.of((who, kind), now) else { return true };
+        let mut counts = self.counts(kind, &who);
+        let Some(until) = counts.of(who, now) else { return true };
         let next = (*until).max(now).after(gap);
         if next.since(now) > rate.period() {
             return false;
@@ -101,8 +109,8 @@ impl Rates {
             return 1;
         }
         let who = who.into();
-        let mut counts = self.counts(&who);
-        let Some(until) = counts.of((who, kind), now) else { return 1 };
+        let mut counts = self.counts(kind, &who);
+        let Some(until) = counts.of(who, now) else { return 1 };
         *until = (*until).max(now).after(gap).min(now.after(rate.period().saturating_mul(FAILURES)));
         let standing = until.since(now).as_nanos().div_ceil(gap.as_nanos());
         u32::try_from(standing).unwrap_or(u32::MAX)
@@ -112,15 +120,15 @@ impl Rates {
     pub fn is_over(&self, kind: Kind, who: impl Into<Who>, rate: Rate, now: Timestamp) -> bool {
         let gap = rate.gap();
         let who = who.into();
-        let counts = self.counts(&who);
-        let until = counts.full.get(&(who, kind)).filter(|_| !gap.is_zero());
+        let counts = self.counts(kind, &who);
+        let until = counts.full.get(&who).filter(|_| !gap.is_zero());
         until.is_some_and(|until| (*until).max(now).after(gap).since(now) > rate.period())
     }
 }
 
 impl Counts {
     /// The bucket; `None`: there is no room for another one.
-    fn of(&mut self, key: (Who, Kind), now: Timestamp) -> Option<&mut Timestamp> {
+    fn of(&mut self, key: Who, now: Timestamp) -> Option<&mut Timestamp> {
         let Self { full, swept } = self;
         if full.len() >= MOST && !full.contains_key(&key) {
             if swept.is_none_or(|then| now.since(then) >= SWEEP_EVERY) {
@@ -206,11 +214,18 @@ mod tests {
             let client = Network::of_client(std::net::Ipv4Addr::from_bits(i).into());
             rates.allows(Kind::Connection, client, rate("1/d"), Timestamp(0));
         }
-        assert_eq!(rates.networks.lock().unwrap().full.len(), MOST);
+        assert_eq!(rates.networks[0].lock().unwrap().full.len(), MOST);
+        let fresh: Network = "2001:db8:1::/64".parse().unwrap();
+        let allows = |kind| rates.allows(kind, fresh, rate("1/d"), Timestamp(0));
+        assert!(
+            allows(Kind::Connection) && allows(Kind::Connection),
+            "nobody is shut out by a flood of others"
+        );
+        assert!(allows(Kind::Message) && !allows(Kind::Message), "kinds are apart");
         assert_eq!(rates.fail(Kind::AuthFailure, "joe", rate("9/d"), Timestamp(0)), 1);
         assert_eq!(rates.fail(Kind::AuthFailure, "joe", rate("9/d"), Timestamp(0)), 2, "users are apart");
         let day = Timestamp::from_seconds(86_400);
         rates.allows(Kind::Connection, "2001:db8::/64".parse::<Network>().unwrap(), rate("1/d"), day);
-        assert_eq!(rates.networks.lock().unwrap().full.len(), 1);
+        assert_eq!(rates.networks[0].lock().unwrap().full.len(), 1);
     }
 }

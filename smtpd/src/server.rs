@@ -106,21 +106,27 @@ impl Shared {
         if entrance.is_submission() { &self.submissions } else { &self.connections }
     }
 
-    /// Is there room for this client, too? Counts it.
-    fn admits(
+    /// Is there room for this client, too? Counts it. `known`: its address says who it is, and is not that of a proxy which does not say for whom it
+    /// speaks. Hosts that speak for others have no limits of their own: those come with each client that they name.
+    pub fn admits(
         &self,
         place: &mut Place,
-        client: IpAddr,
+        (client, known): (IpAddr, bool),
         (entrance, rules): (Entrance, &Rules),
     ) -> Result<(), Busy> {
-        place.belongs_to(client, rules.limit_of(client))?;
-        if rules.trusts(client) {
+        let speaks_for_others = known && rules.settings.xclient_networks.contains(client);
+        let free = known && rules.trusts(client) || speaks_for_others;
+        place.belongs_to(client, if free { None } else { Some(rules.per_client) })?;
+        if known && rules.trusts(client) {
             return Ok(());
         }
         // The last tenth is for those who may send to anywhere: strangers never shut them out.
         let most = self.most(entrance, rules);
         if self.pool(entrance).total() > most - most / 10 {
             return Err(Busy::Total);
+        }
+        if speaks_for_others {
+            return Ok(());
         }
         let (network, limit) = (Network::of_client(client), rules.rates.connections);
         if self.rates.allows(Kind::Connection, network, limit.rate, self.clock.now()) {
@@ -271,7 +277,8 @@ impl Arrival {
                     return;
                 }
             }
-            if let Err(busy) = self.shared.admits(&mut self.place, client, (self.entrance, &self.rules)) {
+            let who = (client, trusted);
+            if let Err(busy) = self.shared.admits(&mut self.place, who, (self.entrance, &self.rules)) {
                 return turn_away((self.stream, &self.door), client, busy, &self.rules);
             }
             witness.client = client;
@@ -279,12 +286,11 @@ impl Arrival {
         let client = Box::pin(judge::named(client, &self.rules, self.entrance)).await;
         let Self { stream, door, entrance, place, rules, shared, stop, .. } = self;
         let door = (stream, door, entrance);
-        let mut connection = Connection::new(door, client, local, rules, shared, stop);
+        let mut connection = Connection::new(door, (client, place), local, rules, shared, stop);
         if !trusted {
             connection.distrust();
         }
         Box::new(connection).serve().await;
-        drop(place);
     }
 }
 
@@ -304,7 +310,7 @@ fn admit(
     let most = shared.most(entrance, &rules);
     let admitted = shared.pool(entrance).enter(most).and_then(|mut place| {
         if !proxied {
-            shared.admits(&mut place, peer, (entrance, &rules))?;
+            shared.admits(&mut place, (peer, true), (entrance, &rules))?;
         }
         Ok(place)
     });
@@ -321,7 +327,8 @@ fn admit(
     }
 }
 
-fn too_busy(client: IpAddr, busy: Busy, rules: &Rules) -> Reply {
+/// What a client is told whom [`Shared::admits`] has no room for.
+pub fn too_busy(client: IpAddr, busy: Busy, rules: &Rules) -> Reply {
     let text = match busy {
         Busy::Client | Busy::Rate => format!("Error: too many connections from {client}"),
         Busy::Total => "Error: too many connections".to_owned(),

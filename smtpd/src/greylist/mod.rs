@@ -1,7 +1,9 @@
 //! Who has come again: client networks, senders and recipients, and when (RFC 6647).
 //!
 //! Bounded in memory: at most so many entries; when there are more, those go first that are over, then the oldest that never came again,
-//! so that a flood of new ones pushes out who is known from the last tenth only, which is kept for newcomers. No I/O and no clock here; [`mod@file`] keeps the state over restarts.
+//! so that a flood of new ones pushes out who is known from the last tenth only, which is kept for newcomers. Of the new ones those of a network that has
+//! more than a hundredth of all go first, so that one network's flood pushes out nobody else's. No I/O and no clock here; [`mod@file`] keeps the state over
+//! restarts.
 
 pub mod file;
 
@@ -118,7 +120,11 @@ impl State {
         // A tenth at a time, so that this is not done for every newcomer: of the new ones, or all of these.
         let room = most - most / 10;
         if self.len() >= most {
-            drop_oldest(&mut self.new, most / 10 + 1, |first| *first);
+            drop_beyond(&mut self.new, most / 100 + 1);
+        }
+        if self.len() > room {
+            let excess = self.len() - room;
+            drop_oldest(&mut self.new, excess + 1, |first| *first);
         }
         // Who is known gives back the last tenth, where it has come to that: without it nobody new could ever come again.
         if self.len() > room {
@@ -130,6 +136,32 @@ impl State {
             drop_oldest(&mut self.clients, excess, |(_, last)| *last);
         }
     }
+}
+
+/// Leaves each network its latest entries, `share` at most.
+fn drop_beyond(new: &mut HashMap<Key, Timestamp>, share: usize) {
+    let mut networks: HashMap<&str, Vec<Timestamp>> = HashMap::new();
+    for (key, first) in &*new {
+        networks.entry(network_of(key)).or_default().push(*first);
+    }
+    // Of these networks: the age from which on entries stay, and how many of just that age go.
+    let mut limits: HashMap<Key, (Timestamp, usize)> = HashMap::new();
+    for (network, mut ages) in networks {
+        if let Some(beyond) = ages.len().checked_sub(share).filter(|beyond| *beyond > 0) {
+            let limit = *ages.select_nth_unstable(beyond - 1).1;
+            let older = ages.iter().filter(|age| **age < limit).count();
+            limits.insert(network.into(), (limit, beyond.saturating_sub(older)));
+        }
+    }
+    new.retain(|key, first| match limits.get_mut(network_of(key)) {
+        Some((limit, left)) if first == limit => std::mem::replace(left, left.saturating_sub(1)) == 0,
+        Some((limit, _)) => *first > *limit,
+        None => true,
+    });
+}
+
+fn network_of(key: &str) -> &str {
+    key.split('\t').next().unwrap_or_default()
 }
 
 fn drop_oldest<K: std::hash::Hash + Eq, V>(
@@ -193,6 +225,19 @@ mod tests {
         ] {
             assert_eq!(meet(&list, "192.0.2.0/24", sender, minutes), expected, "{minutes} {sender}");
         }
+    }
+
+    #[test]
+    fn one_network_s_flood_pushes_out_nobody_else() {
+        let list = Greylist::default();
+        assert_eq!(meet(&list, "198.51.100.1/32", "honest@b.example", 0), Some(300));
+        for number in 0..5000 {
+            meet(&list, "192.0.2.1/32", &format!("a{number}@b.example"), 1 + number / 1000);
+            assert!(list.len() <= 1000);
+        }
+        assert_eq!(meet(&list, "192.0.2.1/32", "a4999@b.example", 6), Some(240), "its latest are there");
+        assert_eq!(meet(&list, "192.0.2.1/32", "a0@b.example", 6), Some(300), "its first have gone");
+        assert_eq!(meet(&list, "198.51.100.1/32", "honest@b.example", 6), None);
     }
 
     #[test]

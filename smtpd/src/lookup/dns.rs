@@ -26,6 +26,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 const SERVER_LIMIT: Duration = Duration::from_secs(2);
 /// Things looked up at the same time for decisions. What one client can take of them is bounded by its connections.
 const TURNS: usize = 512;
+/// The same for DNS lists: apart, so that a flood of names from outside, whose servers never answer, does not silence them.
+const LIST_TURNS: usize = 256;
 /// The same for names that nothing is decided by: apart, so that they never keep a decision waiting.
 const SPARE_TURNS: usize = 256;
 /// Answers kept.
@@ -43,6 +45,7 @@ pub struct Dns {
     /// Made at the first question: inside the runtime.
     resolver: OnceLock<Result<TokioResolver, String>>,
     turns: Semaphore,
+    lists: Semaphore,
     spare: Semaphore,
 }
 
@@ -81,13 +84,18 @@ impl Dns {
         options.attempts = 1;
         options.cache_size = CACHE;
         options.max_active_requests = 4096;
-        let (turns, spare) = (Semaphore::new(TURNS), Semaphore::new(SPARE_TURNS));
-        Self { settings: (config, options), resolver: OnceLock::new(), turns, spare }
+        Self {
+            settings: (config, options),
+            resolver: OnceLock::new(),
+            turns: Semaphore::new(TURNS),
+            lists: Semaphore::new(LIST_TURNS),
+            spare: Semaphore::new(SPARE_TURNS),
+        }
     }
 
     /// The name of an address, confirmed.
     pub async fn client_name(&self, ip: IpAddr) -> ClientName {
-        self.limited(self.find_name(ip)).await.unwrap_or(ClientName::Unsure)
+        limited(&self.turns, self.find_name(ip)).await.unwrap_or(ClientName::Unsure)
     }
 
     /// The same where it is good to know and no more: nobody waits for a turn.
@@ -98,7 +106,7 @@ impl Dns {
 
     /// Does the domain take mail? RFC 5321 5.1: MX, else an address.
     pub async fn mail_domain(&self, domain: &Domain) -> MailDomain {
-        self.limited(self.find_domain(domain)).await.unwrap_or(MailDomain::Unsure)
+        limited(&self.turns, self.find_domain(domain)).await.unwrap_or(MailDomain::Unsure)
     }
 
     /// What a DNS list says of a name in it.
@@ -114,7 +122,7 @@ impl Dns {
                 Err(Missing::Unsure) => None,
             }
         };
-        self.limited(find).await.unwrap_or(Listing::Unsure)
+        limited(&self.lists, find).await.unwrap_or(Listing::Unsure)
     }
 
     /// The reason that a DNS list gives.
@@ -127,16 +135,7 @@ impl Dns {
             _ => None,
         };
         let find = async { self.ask(absolute(name)?, RecordType::TXT, text).await.ok()?.into_iter().next() };
-        self.limited(find).await
-    }
-
-    /// Waits for its turn and for the answer, and for neither too long.
-    async fn limited<T>(&self, find: impl Future<Output = Option<T>>) -> Option<T> {
-        let turn = async {
-            let _turn = self.turns.acquire().await.ok()?;
-            find.await
-        };
-        timeout(LIMIT, turn).await.ok().flatten()
+        limited(&self.lists, find).await
     }
 
     async fn find_name(&self, ip: IpAddr) -> Option<ClientName> {
@@ -208,6 +207,15 @@ impl Dns {
             Err(error) => Err(missing(&error)),
         }
     }
+}
+
+/// Waits for its turn and for the answer, and for neither too long.
+async fn limited<T>(turns: &Semaphore, find: impl Future<Output = Option<T>>) -> Option<T> {
+    let turn = async {
+        let _turn = turns.acquire().await.ok()?;
+        find.await
+    };
+    timeout(LIMIT, turn).await.ok().flatten()
 }
 
 fn name_server(server: SocketAddr) -> NameServerConfig {

@@ -224,6 +224,18 @@ impl Found {
         self.0.len()
     }
 
+    /// Before a message: forgets what nobody could say. Somebody may by now; but not each recipient has to wait for that.
+    pub fn ask_again(&mut self) {
+        self.0.retain(|_, finding| {
+            !matches!(
+                finding,
+                Finding::ClientName(ClientName::Unsure)
+                    | Finding::Domain(MailDomain::Unsure)
+                    | Finding::Listed(Listing::Unsure)
+            )
+        });
+    }
+
     /// After a command: forgets what holds for that command only, and all when it has become much.
     pub fn tidy(&mut self) {
         if self.0.len() > KEPT {

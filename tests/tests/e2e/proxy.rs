@@ -93,3 +93,47 @@ fn without_a_good_header_the_connection_is_closed_without_a_word() {
     let third = Client::connect_as(Ipv4Addr::new(192, 0, 2, 1), ironpost.smtp());
     assert!(third.greeting.starts_with("421 4.7.0 "), "{}", third.greeting);
 }
+
+/// A proxy that says LOCAL or UNKNOWN speaks for nobody: its own address gives it no rights and no freedom from limits.
+#[test]
+fn who_is_not_named_has_a_strangers_limits() {
+    let ironpost = Setup::new().proxied().set("smtpd", "max_connections_per_client", "2").start();
+    let unnamed = || {
+        let mut stream = connect_from(Ipv4Addr::LOCALHOST, ironpost.smtp());
+        stream.write_all(b"PROXY UNKNOWN\r\n").unwrap();
+        let mut first = [0; 4];
+        stream.read_exact(&mut first).unwrap();
+        (stream, first)
+    };
+    let taken = [unnamed(), unnamed()];
+    assert!(taken.iter().all(|(_, first)| first == b"220 "));
+    assert_eq!(&unnamed().1, b"421 ");
+}
+
+/// As with PROXY: a host that speaks for others has no limits of its own, and those that it names have theirs.
+#[test]
+fn limits_are_for_the_client_that_xclient_names() {
+    let proxy = own_address();
+    let ironpost = Setup::new()
+        .set("smtpd", "xclient_networks", &format!("[\"{proxy}\"]"))
+        .set("smtpd", "max_connections_per_client", "2")
+        .text("smtpd", "client_connection_rate", "3/h")
+        .start();
+    let mut sessions: Vec<Client> = (0..6).map(|_| Client::connect_from(proxy, ironpost.smtp())).collect();
+    let names = |session: &mut Client, client: &str| {
+        session.hello();
+        session.command(&format!("XCLIENT ADDR={client}"))
+    };
+    let busy =
+        |client: &str| format!("421 4.7.0 mail.example.test Error: too many connections from {client}");
+    let (same, other) = sessions.split_at_mut(4);
+    assert!(names(&mut same[0], "192.0.2.1").starts_with("220 "));
+    assert!(names(&mut same[1], "192.0.2.1").starts_with("220 "));
+    assert_eq!(names(&mut same[2], "192.0.2.1"), busy("192.0.2.1"));
+    assert!(names(&mut other[0], "192.0.2.2").starts_with("220 "));
+    // Its place is free for another when the proxy speaks for somebody else; its rate is used up.
+    assert!(names(&mut same[1], "192.0.2.3").starts_with("220 "));
+    assert!(names(&mut same[3], "192.0.2.1").starts_with("220 "));
+    assert!(names(&mut same[0], "192.0.2.4").starts_with("220 "));
+    assert_eq!(names(&mut other[1], "192.0.2.1"), busy("192.0.2.1"));
+}

@@ -491,3 +491,28 @@ smtp.quit()
     assert!(lines[2].starts_with("(235, ") && lines[2].ends_with("(250, b'2.1.0 Ok')"), "{said}");
     keeps_secrets(&ironpost);
 }
+
+/// Whoever works here wants to send mail while strangers have taken all places for theirs, and the other way round.
+#[test]
+fn strangers_and_users_take_no_places_from_each_other() {
+    let ironpost = setup()
+        .set("", "trusted_networks", "[]")
+        .set("smtpd", "max_connections", "10")
+        .set("smtpd", "max_connections_per_client", "100")
+        .set("smtpd", "max_submission_connections", "2")
+        .start();
+    let stranger = own_address();
+    let greeted = |server| Client::connect_from(stranger, server);
+    let turned_away = "421 4.7.0 mail.example.test Error: too many connections";
+    // The last tenth is for trusted clients.
+    let strangers: Vec<Client> = (0..9).map(|_| greeted(ironpost.smtp())).collect();
+    assert!(strangers.iter().all(|client| client.greeting.starts_with("220 ")));
+    assert_eq!(greeted(ironpost.smtp()).greeting, turned_away);
+    let users = [greeted(open(&ironpost)), greeted(open(&ironpost))];
+    assert!(users.iter().all(|client| client.greeting.starts_with("220 ")));
+    assert_eq!(greeted(open(&ironpost)).greeting, turned_away);
+    drop(strangers);
+    ironpost
+        .log
+        .wait_until("a place", || greeted(ironpost.smtp()).greeting.starts_with("220 ").then_some(()));
+}
