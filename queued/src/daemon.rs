@@ -94,8 +94,14 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     intake::start(&spool, &events).map_err(Failure::io)?;
     common::notify::ready();
     let scheduler = Scheduler::new(settings(config), seed(), Timestamp::now());
-    Manager::new(scheduler, disk, pool, receiver, reload(path.to_owned(), config.clone())).run();
+    Manager::new(scheduler, disk.clone(), pool, receiver, reload(path.to_owned(), config.clone())).run();
     common::notify::stopping();
+    // What has left the queue since the last look is known to nobody else.
+    if let Err(error) = disk.tend_log() {
+        common::warn!(
+            "commit log: {error}; what was delivered last can be delivered again after a power cut"
+        );
+    }
     Ok(())
 }
 

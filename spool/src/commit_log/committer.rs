@@ -4,13 +4,14 @@
 //! log cannot take them, each message comes back to its session, to be committed as a file.
 
 use super::Geometry;
-use super::segment::Log;
+use super::segment::{Log, QUIET};
 use crate::id::QueueId;
 use crate::layout::Spool;
 use crate::writer::{IN_MEMORY, MessageWriter};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Most octets in one group.
 const GROUP: usize = 1 << 20;
@@ -62,12 +63,18 @@ impl Shared {
 impl Committer {
     /// Starts the thread. `boot`: this boot's name ([`super::boot_id`]).
     pub fn start(spool: Spool, geometry: Geometry, boot: String) -> io::Result<Self> {
+        Self::with(Log::new(spool, geometry, boot, QUIET))
+    }
+
+    pub(super) fn with(mut log: Log) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let mut log = Log::new(spool, geometry, boot);
         let thread = shared.clone();
         std::thread::Builder::new().name("commit".into()).spawn(move || {
             loop {
-                let group = next_group(&thread);
+                let Some(group) = next_group(&thread, log.patience()) else {
+                    log.rest();
+                    continue;
+                };
                 // What a message's own code does is guarded apart; this is for everything else.
                 if catch_unwind(AssertUnwindSafe(|| commit(&mut log, group))).is_err() {
                     common::error!("bug: the commit of a group ended by a panic; its messages are refused");
@@ -94,14 +101,24 @@ impl Committer {
     }
 }
 
-fn next_group(shared: &Shared) -> Vec<(Prepare, Told)> {
+/// `None`: nothing has come for so long.
+fn next_group(shared: &Shared, patience: Option<Duration>) -> Option<Vec<(Prepare, Told)>> {
     let mut waiting = shared.lock();
     while waiting.messages.is_empty() {
         waiting.idle = true;
-        waiting = shared.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        let Some(patience) = patience else {
+            waiting = shared.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        let (back, waited) =
+            shared.more.wait_timeout(waiting, patience).unwrap_or_else(PoisonError::into_inner);
+        waiting = back;
+        if waited.timed_out() && waiting.messages.is_empty() {
+            return None;
+        }
     }
     waiting.idle = false;
-    std::mem::take(&mut waiting.messages)
+    Some(std::mem::take(&mut waiting.messages))
 }
 
 fn commit(log: &mut Log, group: Vec<(Prepare, Told)>) {

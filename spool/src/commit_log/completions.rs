@@ -19,6 +19,8 @@ pub(super) type Use = (usize, u64);
 pub(super) struct Completions {
     current: Option<Current>,
     next: u64,
+    /// Files that are written no more since segments were given back last: what they are kept for is known when that happens again.
+    spent: Vec<u64>,
     /// Files that are written no more, and for which uses they are kept.
     old: Vec<(u64, BTreeSet<Use>)>,
 }
@@ -35,57 +37,75 @@ impl Completions {
     pub(super) fn open(spool: &Spool, live: BTreeSet<Use>) -> io::Result<Self> {
         let old: Vec<_> = numbers(spool)?.into_iter().map(|number| (number, live.clone())).collect();
         let next = old.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
-        Ok(Self { current: None, next, old })
+        Ok(Self { current: None, next, spent: Vec::new(), old })
     }
 
-    /// Writes these down; on return they are on stable storage.
+    /// Writes these down; on return they are on stable storage. After an error they are to be noted again: that goes to another file, since nothing
+    /// is certain about one that could not be synced.
     pub(super) fn note(&mut self, spool: &Spool, left: &[QueueId]) -> io::Result<()> {
         if left.is_empty() {
             return Ok(());
         }
         let storage = spool.storage();
-        if self.current.is_none() {
-            let done = Folder::open(&folder(spool, "done"))?;
-            let file = storage.create_unnamed(&done, OWN_MODE)?;
-            let number = self.next;
-            storage.write_at(&file, b"", 0)?;
-            storage.link(&file, &done, &number.to_string())?;
-            storage.sync_folder(&done)?;
-            self.next += 1;
-            self.current = Some(Current { number, file, end: 0 });
-        }
-        let Some(current) = &mut self.current else { return Ok(()) };
         let bytes: Vec<u8> = left.iter().flat_map(|id| id.as_str().bytes()).collect();
-        storage.write_at(&current.file, &bytes, current.end)?;
-        storage.sync_file(&current.file)?;
+        let Some(mut current) = self.current.take() else {
+            self.current = Some(self.begin(spool, &bytes)?);
+            return Ok(());
+        };
+        let noted = storage
+            .write_at(&current.file, &bytes, current.end)
+            .and_then(|()| storage.sync_file(&current.file));
+        if noted.is_err() {
+            self.spent.push(current.number);
+            return noted;
+        }
         current.end += bytes.len() as u64;
+        self.current = Some(current);
         Ok(())
+    }
+
+    /// It gets its name when all is in it, so that a full disk leaves nothing behind.
+    fn begin(&mut self, spool: &Spool, bytes: &[u8]) -> io::Result<Current> {
+        let storage = spool.storage();
+        let done = Folder::open(&folder(spool, "done"))?;
+        let file = storage.create_unnamed(&done, OWN_MODE)?;
+        storage.write_at(&file, bytes, 0)?;
+        storage.sync_file(&file)?;
+        // The number is used up whatever comes of it: the name may be taken, by whomever.
+        let number = self.next;
+        self.next += 1;
+        storage.link(&file, &done, &number.to_string())?;
+        if let Err(error) = storage.sync_folder(&done) {
+            if remove(spool, number).is_err() {
+                self.spent.push(number);
+            }
+            return Err(error);
+        }
+        Ok(Current { number, file, end: bytes.len() as u64 })
     }
 
     /// Segments were given back; `locked` are in use still. `over` says of a use that it has ended.
     pub(super) fn turn(
         &mut self,
         spool: &Spool,
-        locked: BTreeSet<Use>,
+        locked: &BTreeSet<Use>,
         over: impl Fn(Use) -> bool,
     ) -> io::Result<()> {
-        if let Some(current) = self.current.take() {
-            self.old.push((current.number, locked));
-        }
-        let mut gone = Vec::new();
+        let ended = self.spent.drain(..).chain(self.current.take().map(|current| current.number));
+        self.old.extend(ended.map(|number| (number, locked.clone())));
+        let mut all = Ok(());
+        // One that cannot be removed is tried again.
         self.old.retain(|(number, uses)| {
             let needed = uses.iter().any(|one| !over(*one));
-            if !needed {
-                gone.push(*number);
-            }
-            needed
+            let gone = !needed && remove(spool, *number).map_err(|error| all = Err(error)).is_ok();
+            !gone
         });
-        gone.into_iter().try_for_each(|number| remove(spool, number))
+        all
     }
 
     /// No segment is in use.
     pub(super) fn forget_all(&mut self, spool: &Spool) -> io::Result<()> {
-        self.turn(spool, BTreeSet::new(), |_| true)
+        self.turn(spool, &BTreeSet::new(), |_| true)
     }
 }
 

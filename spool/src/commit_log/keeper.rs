@@ -25,6 +25,8 @@ const FREE: usize = 6;
 /// Segments that are ready for use, if there may be so many. They have to last from one look to the next: at half a second, 7,000 messages
 /// of 4 KiB a second fill four.
 const READY: usize = 8;
+/// Most messages that have left the queue and cannot be noted that are remembered: more than all segments have room for.
+const REMEMBERED: usize = 500_000;
 /// A segment is made while there is room for so many of them.
 const ROOM: u64 = 32;
 
@@ -88,19 +90,52 @@ impl Keeper {
         self.completed.lock().unwrap_or_else(PoisonError::into_inner).push(id);
     }
 
-    /// What has to be done now and then, once a second at least: blocks for syncs. Errors are for the log; it is tried again.
+    /// What has to be done now and then, once a second at least, and when nothing more will leave the queue: blocks for syncs. Errors are for the
+    /// log; it is tried again.
     pub fn tend(&self) -> io::Result<()> {
-        // First what has left, then who is in use: the other way round a claim could be missed whose message has left already.
-        let left = std::mem::take(&mut *self.completed.lock().unwrap_or_else(PoisonError::into_inner));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let claims = self.claims(&state)?;
-        if claims.is_empty() {
-            state.completions.forget_all(&self.spool)?;
+        // First what has left, then who is in use: the other way round a claim could be missed whose message has left already. Behind the lock, so
+        // that whoever tends last finds all that others have taken noted.
+        let left = std::mem::take(&mut *self.completed.lock().unwrap_or_else(PoisonError::into_inner));
+        let claims = match self.claims(&state) {
+            Ok(claims) => claims,
+            Err(error) => {
+                self.remember(left);
+                return Err(error);
+            }
+        };
+        let noted = if claims.is_empty() {
+            state.completions.forget_all(&self.spool)
         } else {
-            state.completions.note(&self.spool, &left)?;
-        }
-        self.give_back(&mut state, claims)?;
+            let noted = state.completions.note(&self.spool, &left);
+            if noted.is_err() {
+                self.remember(left);
+            }
+            noted
+        };
+        // What is given back needs no notes.
+        let given_back = self.give_back(&mut state, claims);
+        noted.and(given_back)?;
         self.make_ready()
+    }
+
+    /// Takes back what could not be noted. The oldest go when there are too many: their segments are the likeliest to have been given back.
+    fn remember(&self, mut left: Vec<QueueId>) {
+        let mut completed = self.completed.lock().unwrap_or_else(PoisonError::into_inner);
+        left.append(&mut completed);
+        let many = left.len().saturating_sub(REMEMBERED);
+        if many > 0 {
+            common::warn!(
+                "commit log: {many} messages that have left the queue are not noted: after a power cut they could be delivered again"
+            );
+            left.drain(..many);
+        }
+        *completed = left;
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> Vec<QueueId> {
+        self.completed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Claimed segments; with the claim's file, locked by us, where nobody else has it locked.
@@ -155,19 +190,28 @@ impl Keeper {
             storage.write_at(&marker, b"see the log\n", 0)?;
             return storage.link(&marker, &root, "frozen");
         }
+        let mut all = Ok(());
         for (number, claim) in idle {
-            restore::erase(&self.spool, &segment_path(&self.spool, number))?;
-            storage.remove(&claim_path(&self.spool, number))?;
+            let erased = restore::erase(&self.spool, &segment_path(&self.spool, number))
+                .and_then(|()| storage.remove(&claim_path(&self.spool, number)));
             drop(claim);
-            if let (Some(uses), Some(idle)) = (state.uses.get_mut(number), state.idle.get_mut(number)) {
-                *uses += 1;
-                *idle = None;
+            let (Some(uses), Some(idle)) = (state.uses.get_mut(number), state.idle.get_mut(number)) else {
+                continue;
+            };
+            // One that fails holds up none of the others, and has its records still.
+            if let Err(error) = erased {
+                all = Err(error);
+                locked.insert((number, *uses));
+                continue;
             }
+            *uses += 1;
+            *idle = None;
         }
         let uses = &state.uses;
-        state
+        let turned = state
             .completions
-            .turn(&self.spool, locked, |(number, then)| uses.get(number).is_some_and(|now| *now > then))
+            .turn(&self.spool, &locked, |(number, then)| uses.get(number).is_some_and(|now| *now > then));
+        all.and(turned)
     }
 
     /// Makes segments until some are free.

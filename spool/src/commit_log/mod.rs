@@ -19,6 +19,7 @@
 //! | open the log: `boot` names this boot | queued, after it made good what an earlier boot left | sync of file and folder |
 //! | claim: a locked file is linked as `claims/N` | smtpd, when `boot` names this boot | nothing: after a cut all segments are read |
 //! | append a group, sync, link each file, `250` | smtpd ([`Committer`]) | data sync of the segment |
+//! | rest: the claim is unlocked | smtpd, 30 seconds after its last group has its names | |
 //! | message leaves the queue: its ID goes to `done/K` | queued ([`Keeper`]) | data sync, each second at the latest |
 //! | give back a claimed segment that is not locked | queued: sync of the whole file system, first record erased, claim removed | sync of the segment before the claim goes |
 //!
@@ -29,6 +30,8 @@ mod committer;
 mod keeper;
 pub mod record;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 pub use committer::{Commit, Committer};
 pub use keeper::{Keeper, boot_id};

@@ -13,6 +13,11 @@ use std::time::{Duration, Instant};
 
 /// After a vain search for a segment the next one is after this time.
 const PAUSE: Duration = Duration::from_millis(200);
+/// When nothing has come for so long, the segment is given up. As long as it is in use, only `done/` keeps what has left the queue from coming
+/// back after a power cut: should some of that be lost, it shall not matter for long.
+pub(super) const QUIET: Duration = Duration::from_secs(30);
+/// Where little comes, but always something, it is given up after this time.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// The log as a writer sees it. One for a process.
 #[derive(Debug)]
@@ -24,6 +29,11 @@ pub(super) struct Log {
     boot: String,
     current: Option<Segment>,
     look: Option<Instant>,
+    quiet: Duration,
+    /// When the last messages came.
+    last: Option<Instant>,
+    /// Given up because nothing came. What comes alone is a file then: to take a segment for it, and to give it back, costs the disk more.
+    resting: bool,
 }
 
 #[derive(Debug)]
@@ -33,6 +43,7 @@ struct Segment {
     claim: File,
     epoch: u64,
     at: usize,
+    since: Instant,
 }
 
 /// The keeper sees that nothing more comes. (It would without this, too, once the file is closed everywhere.)
@@ -43,19 +54,47 @@ impl Drop for Segment {
 }
 
 impl Log {
-    pub(super) fn new(spool: Spool, geometry: Geometry, boot: String) -> Self {
-        Self { spool, geometry, claims: None, boot, current: None, look: None }
+    /// `quiet`: [`QUIET`], but for tests.
+    pub(super) fn new(spool: Spool, geometry: Geometry, boot: String, quiet: Duration) -> Self {
+        Self {
+            spool,
+            geometry,
+            claims: None,
+            boot,
+            current: None,
+            look: None,
+            quiet,
+            last: None,
+            resting: false,
+        }
+    }
+
+    /// How long to wait for more before [`Self::rest`]; `None` when there is nothing to give up.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        self.current.as_ref().map(|_| self.quiet)
+    }
+
+    /// Nothing has come for a while: gives the segment up. All that is in it must have its name by now.
+    pub(super) fn rest(&mut self) {
+        self.resting |= self.current.take().is_some();
     }
 
     /// Appends these queue files. `true`: all are on stable storage. `false`: none can be said to be, commit them in another way.
     pub(super) fn append(&mut self, images: &[(QueueId, &[u8])]) -> bool {
         let length: usize = images.iter().map(|(_, image)| record::room(image.len())).sum();
-        if self.current.as_ref().is_none_or(|segment| segment.at + length > self.geometry.size) {
+        let now = Instant::now();
+        let before = self.last.replace(now);
+        if self.current.as_ref().is_none_or(|segment| {
+            segment.at + length > self.geometry.size || now.duration_since(segment.since) >= LONGEST
+        }) {
             self.current = None;
-            if length > self.geometry.size {
+            let alone =
+                images.len() == 1 && before.is_none_or(|before| now.duration_since(before) >= self.quiet);
+            if length > self.geometry.size || self.resting && alone {
                 return false;
             }
-            self.current = self.claim();
+            self.resting = false;
+            self.current = self.claim(now);
         }
         let Some(segment) = &mut self.current else { return false };
         let mut bytes = Vec::with_capacity(length);
@@ -80,8 +119,7 @@ impl Log {
         }
     }
 
-    fn claim(&mut self) -> Option<Segment> {
-        let now = Instant::now();
+    fn claim(&mut self, now: Instant) -> Option<Segment> {
         if self.look.is_some_and(|look| now < look) {
             return None;
         }
@@ -125,7 +163,7 @@ impl Log {
             match storage.link(&claim, claims, &number.to_string()) {
                 Ok(()) => {
                     let epoch = RandomState::new().hash_one(std::time::SystemTime::now());
-                    return Ok(Some(Segment { file, claim, epoch, at: 0 }));
+                    return Ok(Some(Segment { file, claim, epoch, at: 0, since: Instant::now() }));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
