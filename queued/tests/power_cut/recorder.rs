@@ -25,6 +25,8 @@ pub enum Without {
 #[derive(Debug)]
 pub struct Recorder {
     without: Without,
+    /// Syncs of everything that go well before one fails.
+    good: Mutex<Option<usize>>,
     ops: Mutex<Vec<Op>>,
     /// Kept open, so that no inode number is used twice.
     files: Mutex<Vec<File>>,
@@ -32,7 +34,12 @@ pub struct Recorder {
 
 impl Recorder {
     pub fn new(without: Without) -> Self {
-        Self { without, ops: Mutex::default(), files: Mutex::default() }
+        Self { without, good: Mutex::default(), ops: Mutex::default(), files: Mutex::default() }
+    }
+
+    /// The sync of everything after so many good ones will fail, once.
+    pub fn fail_after(&self, good: usize) {
+        *self.good.lock().unwrap() = Some(good);
     }
 
     pub fn note(&self, op: Op) {
@@ -94,6 +101,13 @@ impl Storage for Recorder {
     }
 
     fn sync_all(&self, _: &File) -> io::Result<()> {
+        let mut good = self.good.lock().unwrap();
+        if *good == Some(0) {
+            *good = None;
+            self.note(Op::SyncAllFailed);
+            return Err(io::Error::other("a sync that fails"));
+        }
+        *good = good.map(|good| good - 1);
         match self.without {
             Without::SyncAll => Ok(()),
             _ => self.noted(Op::SyncAll, || Ok(())),

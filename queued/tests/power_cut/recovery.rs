@@ -61,6 +61,25 @@ pub fn lay_out(folder: &Path) {
 
 /// Starts on this disk as queued does, delivers everything that can be delivered, and says what came out. An `Err` says what is wrong in itself.
 pub fn recover(state: &State, recorder: Option<&Arc<Recorder>>) -> Result<CameOut, String> {
+    let folder = found(state, recorder);
+    recover_in(folder.path(), recorder, "the next boot")
+}
+
+/// The same in a boot of this name.
+pub fn recover_in(folder: &Path, recorder: Option<&Arc<Recorder>>, boot: &str) -> Result<CameOut, String> {
+    let mut keeper = Keeper::in_boot(folder, recorder, NO_LOG, boot);
+    keeper.run_empty()?;
+    Ok(keeper.came_out)
+}
+
+/// Starts, and is killed when the commit log has been seen to.
+pub fn begin(folder: &Path, recorder: &Arc<Recorder>, boot: &str) {
+    let spool = Spool::on(&folder.join("spool"), recorder.clone() as Arc<dyn Storage>);
+    drop(commit_log::Keeper::open(&spool, NO_LOG, boot, false, 0o600));
+}
+
+/// A folder with this disk.
+pub fn found(state: &State, recorder: Option<&Arc<Recorder>>) -> TempDir {
     let folder = folder();
     lay_out(folder.path());
     let spool = folder.path().join("spool");
@@ -74,9 +93,7 @@ pub fn recover(state: &State, recorder: Option<&Arc<Recorder>>) -> Result<CameOu
             recorder.note(Op::Found { file, path: path.clone() });
         }
     }
-    let mut keeper = Keeper::in_boot(folder.path(), recorder, NO_LOG, "the next boot");
-    keeper.run_empty()?;
-    Ok(keeper.came_out)
+    folder
 }
 
 /// The log that scenarios use: as small as can be.

@@ -1,7 +1,7 @@
 //! From a record to every state that a disk may show.
 //!
 //! What is certain after a cut: data that was synced with its file, names that were synced with their folder (and what had to happen to the same file before them), everything
-//! before a sync of everything. Every other operation may have reached the disk or not: for names, any number of the first ones *per file*, independent of
+//! before a sync of everything. What was written before a sync that failed is certainly not there. Every other operation may have reached the disk or not: for names, any number of the first ones *per file*, independent of
 //! other files; for data, any number of the first writes, the last of them whole, torn in the middle, or as zeros (the length was
 //! written, the data was not).
 
@@ -32,6 +32,8 @@ pub enum Op {
         folder: PathBuf,
     },
     SyncAll,
+    /// It failed: no later sync brings what was written before it to the disk, although it can still be read until the power goes.
+    SyncAllFailed,
     /// Everything so far is on stable storage, and the power stays: cuts begin here.
     Ready,
     Link {
@@ -155,6 +157,7 @@ fn replay(base: &State, ops: &[Op]) -> (Vec<Replayed>, (BTreeSet<PathBuf>, BTree
                 file.sync_data();
                 file.sync_all_names();
             }),
+            Op::SyncAllFailed => files.iter_mut().for_each(|file| file.pending.clear()),
             Op::Link { file, path } => {
                 let at = by_inode[file];
                 files[at].names.push(Some(path.clone()));

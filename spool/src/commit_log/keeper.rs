@@ -1,9 +1,10 @@
 //! queued's side of the log: opens it for a boot, makes good what a power cut took, makes segments and gives them back, notes what has left the queue.
 
-use super::{Geometry, boot_path, claim_path, folder, segment_path};
+use super::{Geometry, claim_path, folder, segment_path};
 use crate::id::QueueId;
 use crate::layout::Spool;
 use crate::storage::Folder;
+use boot::Found;
 use completions::Completions;
 use rustix::fs::FlockOperation;
 use std::collections::BTreeSet;
@@ -13,6 +14,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+#[path = "boot.rs"]
+mod boot;
 #[path = "completions.rs"]
 mod completions;
 #[path = "restore.rs"]
@@ -61,10 +64,13 @@ impl Keeper {
     /// Opens the log for this boot. After another boot it first restores whatever message has neither a whole file nor left the queue; nothing may
     /// work on the queue meanwhile. `make`: make segments, too. `mode`: theirs.
     pub fn open(spool: &Spool, geometry: Geometry, boot: &str, make: bool, mode: u32) -> io::Result<Self> {
-        let same = fs::read_to_string(boot_path(spool)).is_ok_and(|known| known == boot);
-        if !same {
-            restore::restore(spool)?;
-            write_boot(spool, boot)?;
+        // Before anything is changed: it reports what goes wrong from now on.
+        let root = File::open(spool.root())?;
+        let found = boot::look(spool, boot)?;
+        if matches!(found, Found::AnotherBoot | Found::BrokenOff) {
+            boot::restoring(spool, boot)?;
+            restore::restore(spool, &root, found == Found::BrokenOff)?;
+            boot::open(spool)?;
         }
         let claimed = |number: &usize| fs::symlink_metadata(claim_path(spool, *number)).is_ok();
         let live: BTreeSet<_> = (0..geometry.segments).filter(claimed).map(|number| (number, 0)).collect();
@@ -72,13 +78,13 @@ impl Keeper {
             completions: Completions::open(spool, live)?,
             uses: vec![0; geometry.segments],
             idle: vec![None; geometry.segments],
-            frozen: fs::symlink_metadata(folder(spool, "frozen")).is_ok(),
+            frozen: found == Found::Frozen,
         };
         let keeper = Self {
             spool: spool.clone(),
             geometry: if make { geometry } else { Geometry { segments: 0, ..geometry } },
             mode,
-            root: File::open(spool.root())?,
+            root,
             completed: Mutex::default(),
             state: Mutex::new(state),
         };
@@ -174,8 +180,11 @@ impl Keeper {
                 }
             }
         }
+        if state.frozen {
+            return boot::freeze(&self.spool);
+        }
         let few = claimed + FREE > state.uses.len();
-        if idle.is_empty() || state.frozen || (patient && !few) {
+        if idle.is_empty() || (patient && !few) {
             return Ok(());
         }
         let storage = self.spool.storage();
@@ -185,10 +194,7 @@ impl Keeper {
                 "commit log: cannot sync the file system: {error}; the log is closed until the next boot"
             );
             state.frozen = true;
-            let root = Folder::open(&folder(&self.spool, ""))?;
-            let marker = storage.create_unnamed(&root, crate::layout::OWN_MODE)?;
-            storage.write_at(&marker, b"see the log\n", 0)?;
-            return storage.link(&marker, &root, "frozen");
+            return boot::freeze(&self.spool);
         }
         let mut all = Ok(());
         for (number, claim) in idle {
@@ -255,20 +261,6 @@ impl Keeper {
         storage.sync_folder(&segments)?;
         storage.rename(&unfinished, &path)
     }
-}
-
-fn write_boot(spool: &Spool, boot: &str) -> io::Result<()> {
-    let storage = spool.storage();
-    let root = Folder::open(&folder(spool, ""))?;
-    // Without the file the log is closed, and the next start restores again.
-    for name in ["boot", "frozen"] {
-        remove_if_there(spool, &folder(spool, name))?;
-    }
-    let file = storage.create_unnamed(&root, 0o640)?;
-    storage.write_at(&file, boot.as_bytes(), 0)?;
-    storage.sync_file(&file)?;
-    storage.link(&file, &root, "boot")?;
-    storage.sync_folder(&root)
 }
 
 fn remove_if_there(spool: &Spool, path: &Path) -> io::Result<()> {

@@ -10,21 +10,24 @@
 //!   segments/N          queued:smtpd 0620   preallocated, SIZE octets; smtpd writes and cannot read
 //!   claims/N            smtpd        2730   segment N is in use; locked (flock) by the smtpd that writes to it
 //!   done/K              queued       0600   16 octets for each message that has left the queue
-//!   boot                queued       0640   the boot for which the log is open
-//!   frozen              queued       0600   a sync of the file system failed in this boot: nothing is given back
+//!   boot                queued       0640   the boot for which the log is open …
+//!   restoring                               … for which it is being restored …
+//!   frozen                                  … in which a sync of the file system failed: the same file under another name
 //! ```
 //!
 //! | step | who | on stable storage by |
 //! | --- | --- | --- |
-//! | open the log: `boot` names this boot | queued, after it made good what an earlier boot left | sync of file and folder |
+//! | restore: `restoring` names this boot | queued, before it makes good what an earlier boot left | sync of file and folder |
+//! | open the log: renamed to `boot` | queued, after that | nothing: after a cut it is another boot |
 //! | claim: a locked file is linked as `claims/N` | smtpd, when `boot` names this boot | nothing: after a cut all segments are read |
 //! | append a group, sync, link each file, `250` | smtpd ([`Committer`]) | data sync of the segment |
 //! | rest: the claim is unlocked | smtpd, 30 seconds after its last group has its names | |
 //! | message leaves the queue: its ID goes to `done/K` | queued ([`Keeper`]) | data sync, each second at the latest |
 //! | give back a claimed segment that is not locked | queued: sync of the whole file system, first record erased, claim removed | sync of the segment before the claim goes |
 //!
-//! A failed data sync is never tried again: the segment is left alone, and its group commits as files. A failed sync of the file system freezes the log until the
-//! next boot, because what was not written may look written until then. While no segment can be had, messages commit as files.
+//! A failed data sync is never tried again: the segment is left alone, and its group commits as files. A failed sync of the file system closes the log until the
+//! next boot (smtpd gets no more segments, none is given back), because what was not written may look written until then. For the same reason a restore that is broken off
+//! believes nothing that it finds when it is begun again in the same boot. While no segment can be had, messages commit as files.
 
 mod committer;
 mod keeper;

@@ -7,17 +7,23 @@ use crate::id::QueueId;
 use crate::layout::{OWN_MODE, Queue, Spool};
 use crate::queue_file::{QueueFile, QueueFileError};
 use crate::storage::Folder;
+use rustix::fs::OFlags;
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+const CHUNK: usize = 64 * 1024;
 
 /// Restores, then empties the log. Cut short, it can be begun again.
 ///
 /// What has to go is gone for good before anything comes, so that no message is ever there twice; and all of it is on stable storage before
 /// the log, which could do it again, is emptied.
-pub(super) fn restore(spool: &Spool) -> io::Result<()> {
-    let root = File::open(spool.root())?;
+///
+/// `again`: an earlier restore in this boot was broken off. What it wrote may never have come to the disk, and still be read from memory as if it had; the error
+/// was told to whoever asked first, and a sync now would not see it. So what seems whole is written once more, and the sync is one of that.
+pub(super) fn restore(spool: &Spool, root: &File, again: bool) -> io::Result<()> {
     let segments = segments(spool)?;
     let done = completions::all(spool)?;
     let (mut seen, mut missing) = (0_usize, HashSet::new());
@@ -29,15 +35,17 @@ pub(super) fn restore(spool: &Spool) -> io::Result<()> {
                 Some(path) => !done.contains(&id) && is_whole(path)?,
                 None => false,
             };
-            if !whole && let Some(path) = found {
-                spool.storage().remove(&path)?;
+            match found {
+                Some(path) if !whole => spool.storage().remove(&path)?,
+                Some(path) if again => write_again(spool, &path)?,
+                _ => {}
             }
             if !whole && !done.contains(&id) {
                 missing.insert(id);
             }
         }
     }
-    spool.storage().sync_all(&root)?;
+    spool.storage().sync_all(root)?;
     if seen > 0 {
         common::info!("commit log: {seen} messages of an earlier boot, {} of them restored", missing.len());
     }
@@ -49,12 +57,25 @@ pub(super) fn restore(spool: &Spool) -> io::Result<()> {
             spool.storage().link(&file, &incoming, id.as_str())?;
         }
     }
-    spool.storage().sync_all(&root)?;
+    spool.storage().sync_all(root)?;
     segments.iter().try_for_each(|path| erase(spool, path))?;
     for entry in fs::read_dir(folder(spool, "claims"))? {
         remove_if_there(spool, &entry?.path())?;
     }
     completions::clear(spool)
+}
+
+/// Writes a file's own octets over it, journal and all.
+fn write_again(spool: &Spool, path: &Path) -> io::Result<()> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let mut file = File::options().read(true).write(true).custom_flags(flags).open(path)?;
+    let (mut bytes, mut at) = (vec![0; CHUNK], 0);
+    loop {
+        let got = file.read(&mut bytes)?;
+        let Some(bytes) = bytes.get(..got).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+        spool.storage().write_at(&file, bytes, at)?;
+        at += got as u64;
+    }
 }
 
 /// Makes a segment one without records.

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 mod completions;
+mod frozen;
 
 /// Enough for a handful of messages a segment.
 const GEOMETRY: Geometry = Geometry { size: 4096, segments: 4 };
@@ -175,6 +176,15 @@ impl Lab {
         match self.commit(committer) {
             Commit::Done(id) => id,
             other => panic!("not logged: {other:?}"),
+        }
+    }
+
+    /// What a committer does that ends: its thread lives as long as the process.
+    fn release(&self) {
+        for name in self.names("claims") {
+            let path = folder(&self.spool, "claims").join(name);
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, "not locked").unwrap();
         }
     }
 

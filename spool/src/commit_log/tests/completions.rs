@@ -61,18 +61,9 @@ fn a_file_that_could_not_be_synced_is_left_for_another() {
         assert!(ids.iter().all(|id| noted(&lab).contains(id)));
         // Both go with the segment.
         drop(committer);
-        release(&lab);
+        lab.release();
         keeper.tend().unwrap();
         assert_eq!((lab.names("done").len(), lab.names("claims").len()), (0, 0));
-    }
-}
-
-/// What a committer does that ends: its thread lives as long as the process.
-fn release(lab: &Lab) {
-    for name in lab.names("claims") {
-        let path = folder(&lab.spool, "claims").join(&name);
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, "not locked").unwrap();
     }
 }
 
@@ -108,7 +99,7 @@ fn segments_are_given_back_although_nothing_can_be_noted() {
     let (keeper, committer) = (lab.keeper(), lab.committer());
     let id = lab.accept(&committer);
     leaves(&lab, &keeper, id);
-    release(&lab);
+    lab.release();
     lab.fails(&[("write_at", "commit/done", Errno::ENOSPC)]);
     assert!(keeper.tend().is_err());
     assert_eq!(lab.names("claims").len(), 0);
@@ -122,7 +113,7 @@ fn a_segment_that_cannot_be_erased_holds_up_no_other_and_keeps_its_notes() {
     let (keeper, committer, other) = (lab.keeper(), lab.committer(), lab.committer());
     let ids = [lab.accept(&committer), lab.accept(&other)];
     ids.iter().for_each(|id| leaves(&lab, &keeper, *id));
-    release(&lab);
+    lab.release();
     lab.fails(&[("write_at", "segments/0", Errno::EIO)]);
     assert!(keeper.tend().is_err());
     assert_eq!(lab.names("claims"), ["0"]);
