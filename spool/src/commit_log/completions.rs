@@ -34,10 +34,14 @@ struct Current {
 
 impl Completions {
     /// What is there already is kept for these.
-    pub(super) fn open(spool: &Spool, live: BTreeSet<Use>) -> io::Result<Self> {
-        let old: Vec<_> = numbers(spool)?.into_iter().map(|number| (number, live.clone())).collect();
-        let next = old.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
-        Ok(Self { current: None, next, spent: Vec::new(), old })
+    pub(super) fn open(spool: &Spool, live: BTreeSet<Use>) -> Self {
+        let there = numbers(spool).unwrap_or_else(|error| {
+            common::error!("commit log: commit/done cannot be read: {error}; what is in it stays there");
+            Vec::new()
+        });
+        let next = there.last().map_or(0, |last| last.saturating_add(1));
+        let old = there.into_iter().map(|number| (number, live.clone())).collect();
+        Self { current: None, next, spent: Vec::new(), old }
     }
 
     /// Writes these down; on return they are on stable storage. After an error they are to be noted again: that goes to another file, since nothing
@@ -73,7 +77,7 @@ impl Completions {
         storage.sync_file(&file)?;
         // The number is used up whatever comes of it: the name may be taken, by whomever.
         let number = self.next;
-        self.next += 1;
+        self.next = number.saturating_add(1);
         storage.link(&file, &done, &number.to_string())?;
         if let Err(error) = storage.sync_folder(&done) {
             if remove(spool, number).is_err() {
@@ -113,8 +117,13 @@ impl Completions {
 pub(super) fn all(spool: &Spool) -> io::Result<HashSet<QueueId>> {
     let mut all = HashSet::new();
     for number in numbers(spool)? {
-        let bytes = fs::read(folder(spool, "done").join(number.to_string()))?;
-        // One that is torn or was never written is passed over: its message is delivered again.
+        // What cannot be read is passed over, as is what is torn or was never written: its messages are delivered again.
+        let bytes = fs::read(folder(spool, "done").join(number.to_string())).unwrap_or_else(|error| {
+            common::error!(
+                "commit log: commit/done/{number}: {error}; messages in it may be delivered again"
+            );
+            Vec::new()
+        });
         let ids =
             bytes.chunks_exact(LENGTH).filter_map(|id| std::str::from_utf8(id).ok()?.parse::<QueueId>().ok());
         all.extend(ids);

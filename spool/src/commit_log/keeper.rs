@@ -6,10 +6,12 @@ use crate::layout::Spool;
 use crate::storage::Folder;
 use boot::Found;
 use completions::Completions;
-use rustix::fs::FlockOperation;
+use restore::Restore;
+use rustix::fs::{FlockOperation, OFlags};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -58,27 +60,34 @@ struct State {
     /// Since when segments are seen claimed and not locked.
     idle: Vec<Option<Instant>>,
     frozen: bool,
+    /// What an earlier boot left and is not back in the queue: until then the log is closed, and all of it is kept.
+    restore: Option<Restore>,
 }
 
 impl Keeper {
     /// Opens the log for this boot. After another boot it first restores whatever message has neither a whole file nor left the queue; nothing may
-    /// work on the queue meanwhile. `make`: make segments, too. `mode`: theirs.
+    /// work on the queue meanwhile. What cannot be restored yet stays in the log, which is closed then: see [`Self::tend`]. `make`: make segments,
+    /// too. `mode`: theirs.
     pub fn open(spool: &Spool, geometry: Geometry, boot: &str, make: bool, mode: u32) -> io::Result<Self> {
         // Before anything is changed: it reports what goes wrong from now on.
         let root = File::open(spool.root())?;
-        let found = boot::look(spool, boot)?;
-        if matches!(found, Found::AnotherBoot | Found::BrokenOff) {
-            boot::restoring(spool, boot)?;
-            restore::restore(spool, &root, found == Found::BrokenOff)?;
-            boot::open(spool)?;
+        let found = boot::look(spool, boot);
+        let mut restore = match &found {
+            Ok(Found::Open | Found::Frozen) => None,
+            Ok(found) => Some(Restore::begin(spool, &root, boot, *found == Found::BrokenOff)),
+            Err(error) => Some(Restore::none(error)),
+        };
+        if restore.as_mut().is_some_and(|restore| restore.go_on(spool, &root)) {
+            restore = None;
         }
         let claimed = |number: &usize| fs::symlink_metadata(claim_path(spool, *number)).is_ok();
-        let live: BTreeSet<_> = (0..geometry.segments).filter(claimed).map(|number| (number, 0)).collect();
+        let live = (0..geometry.segments).filter(claimed).map(|number| (number, 0)).collect();
         let state = State {
-            completions: Completions::open(spool, live)?,
+            completions: Completions::open(spool, live),
             uses: vec![0; geometry.segments],
             idle: vec![None; geometry.segments],
-            frozen: found == Found::Frozen,
+            frozen: matches!(found, Ok(Found::Frozen)),
+            restore,
         };
         let keeper = Self {
             spool: spool.clone(),
@@ -97,7 +106,7 @@ impl Keeper {
     }
 
     /// What has to be done now and then, once a second at least, and when nothing more will leave the queue: blocks for syncs. Errors are for the
-    /// log; it is tried again.
+    /// log; it is tried again. Of a restore that is not complete the log hears from here.
     pub fn tend(&self) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         // First what has left, then who is in use: the other way round a claim could be missed whose message has left already. Behind the lock, so
@@ -110,7 +119,7 @@ impl Keeper {
                 return Err(error);
             }
         };
-        let noted = if claims.is_empty() {
+        let noted = if claims.is_empty() && state.restore.is_none() {
             state.completions.forget_all(&self.spool)
         } else {
             let noted = state.completions.note(&self.spool, &left);
@@ -119,10 +128,17 @@ impl Keeper {
             }
             noted
         };
+        if let Some(restore) = &mut state.restore {
+            if restore.go_on(&self.spool, &self.root) {
+                state.restore = None;
+                state.completions = Completions::open(&self.spool, BTreeSet::new());
+            }
+            return noted;
+        }
         // What is given back needs no notes.
         let given_back = self.give_back(&mut state, claims);
         noted.and(given_back)?;
-        self.make_ready()
+        if state.frozen { Ok(()) } else { self.make_ready() }
     }
 
     /// Takes back what could not be noted. The oldest go when there are too many: their segments are the likeliest to have been given back.
@@ -139,6 +155,15 @@ impl Keeper {
         *completed = left;
     }
 
+    /// As if the time to try it again had come.
+    #[cfg(test)]
+    pub(super) fn retry_restore(&self) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.restore.iter_mut().for_each(Restore::is_due);
+        drop(state);
+        self.tend()
+    }
+
     #[cfg(test)]
     pub(super) fn waiting(&self) -> Vec<QueueId> {
         self.completed.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -148,7 +173,9 @@ impl Keeper {
     fn claims(&self, state: &State) -> io::Result<Vec<(usize, Option<File>)>> {
         let mut claims = Vec::new();
         for number in 0..state.uses.len() {
-            match File::open(claim_path(&self.spool, number)) {
+            // Whatever smtpd made of the name.
+            let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+            match File::options().read(true).custom_flags(flags).open(claim_path(&self.spool, number)) {
                 Ok(file) => {
                     let ours = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
                     claims.push((number, ours.then_some(file)));

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 mod completions;
 mod frozen;
+mod restore;
 
 /// Enough for a handful of messages a segment.
 const GEOMETRY: Geometry = Geometry { size: 4096, segments: 4 };
