@@ -151,14 +151,33 @@ fn finish(log: &mut Log, group: Vec<(Box<MessageWriter>, Told)>) {
     let images: Vec<_> = group.iter().map(|(writer, _)| (writer.id(), writer.image())).collect();
     debug_assert!(images.iter().all(|(_, image)| image.len() <= IN_MEMORY));
     let logged = log.append(&images);
+    let mut refused = Vec::new();
     for (writer, told) in group {
-        told(if !logged {
-            Commit::AsFile(writer)
-        } else {
-            match writer.link_logged() {
-                Ok(id) => Commit::Done(id),
-                Err(error) => Commit::Failed(error),
-            }
-        });
+        let id = writer.id();
+        if !logged {
+            told(Commit::AsFile(writer));
+            continue;
+        }
+        match writer.link_logged() {
+            Ok(id) => told(Commit::Done(id)),
+            Err(error) => refused.push((id, error, told)),
+        }
+    }
+    take_back(log, &refused);
+    for (_, error, told) in refused {
+        told(Commit::Failed(error));
+    }
+}
+
+/// Who sent these will send them again: before that is said, the log is told not to bring them back after a power cut. A name that is taken is another
+/// message's, and that one may need its record.
+fn take_back(log: &mut Log, refused: &[(QueueId, io::Error, Told)]) {
+    let ours = refused.iter().filter(|(_, error, _)| error.kind() != io::ErrorKind::AlreadyExists);
+    let void: Vec<_> = ours.map(|(id, _, _)| (*id, &[][..])).collect();
+    if !void.is_empty() && !log.append(&void) {
+        common::warn!(
+            "commit log: {} messages that are refused may be delivered all the same after a power cut",
+            void.len()
+        );
     }
 }

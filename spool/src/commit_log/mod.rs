@@ -21,6 +21,7 @@
 //! | open the log: renamed to `boot` | queued, after that | nothing: after a cut it is another boot |
 //! | claim: a locked file is linked as `claims/N` | smtpd, when `boot` names this boot | nothing: after a cut all segments are read |
 //! | append a group, sync, link each file, `250` | smtpd ([`Committer`]) | data sync of the segment |
+//! | a file cannot be linked: a record takes the message back, then it is refused | smtpd | data sync of the segment |
 //! | rest: the claim is unlocked | smtpd, 30 seconds after its last group has its names | |
 //! | message leaves the queue: its ID goes to `done/K` | queued ([`Keeper`]) | data sync, each second at the latest |
 //! | give back a claimed segment that is not locked | queued: sync of the whole file system, first record erased, claim removed | sync of the segment before the claim goes |

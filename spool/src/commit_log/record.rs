@@ -11,6 +11,8 @@
 //!             0-7 zeros up to a multiple of 8
 //! ```
 //!
+//! An empty image takes the message of that ID back: it got no file, and whoever sent it was told so.
+//!
 //! A segment is used again and again, so what stands behind the last record of this use is left over from an earlier one: it has another
 //! epoch. The first thing that is no record of the segment's epoch ends it. Nothing acknowledged stands behind that: records are appended one batch
 //! after the other, and a batch is acknowledged when it is on stable storage.

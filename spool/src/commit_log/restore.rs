@@ -71,20 +71,27 @@ impl Restore {
 
     fn compare(&mut self, spool: &Spool, again: bool) -> io::Result<()> {
         let done = completions::all(spool)?;
+        let mut void = HashSet::new();
         for path in segments(spool)? {
             let (bytes, readable) = read(&path);
             if let Err(error) = readable {
                 self.leave(&format!("commit/segments/{}", name(&path)), &error);
             }
-            for (id, _) in records(&bytes) {
+            for (id, image) in records(&bytes) {
+                if image.is_empty() {
+                    void.insert(id);
+                    continue;
+                }
                 self.seen += 1;
                 match settle(spool, id, done.contains(&id), again) {
-                    Ok(true) => self.wanted += usize::from(self.missing.insert(id)),
+                    Ok(true) => drop(self.missing.insert(id)),
                     Ok(false) => {}
                     Err(error) => self.leave(id.as_str(), &error),
                 }
             }
         }
+        self.missing.retain(|id| !void.contains(id));
+        self.wanted = self.missing.len();
         Ok(())
     }
 

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 mod completions;
 mod frozen;
+mod refused;
 mod restore;
 
 /// Enough for a handful of messages a segment.
