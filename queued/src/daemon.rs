@@ -109,7 +109,13 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
 fn open_log(spool: &Spool, commit: CommitBy, ids: &Identities) -> io::Result<Keeper> {
     let mode = layout::segment_mode(ids.queued.uid != ids.smtpd.uid);
     let boot = commit_log::boot_id()?;
-    Keeper::open(spool, Geometry::default(), &boot, commit == CommitBy::Log, mode)
+    let in_use = commit == CommitBy::Log;
+    if let Some(release) = commit_log::silent_sync().filter(|_| in_use) {
+        common::warn!(
+            "Linux {release} does not tell when a file could not be written back: a failing disk can lose accepted mail; use 5.8 or later, or [smtpd] commit = \"file\""
+        );
+    }
+    Keeper::open(spool, Geometry::default(), &boot, in_use, mode)
         .map_err(|e| io::Error::new(e.kind(), format!("commit log in {}: {e}", spool.root().display())))
 }
 

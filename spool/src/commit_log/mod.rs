@@ -32,6 +32,7 @@
 
 mod committer;
 mod keeper;
+mod kernel;
 pub mod record;
 mod segment;
 #[cfg(test)]
@@ -39,6 +40,7 @@ mod tests;
 
 pub use committer::{Commit, Committer};
 pub use keeper::{Keeper, boot_id};
+pub use kernel::silent_sync;
 
 use crate::layout::Spool;
 use std::path::PathBuf;
