@@ -150,6 +150,40 @@ fn what_a_failed_sync_left_behind_is_not_believed() {
     println!("power cut after a sync that failed: {total} states, all recovered from");
 }
 
+/// What has no room comes back later; what has a file is worked on meanwhile. Another cut in the middle of that loses nothing.
+#[test]
+fn a_full_disk_during_recovery_loses_nothing() {
+    recovery::quiet();
+    let mut total = 0;
+    let names = ["one message logged", "logged, partly delivered, deferred"];
+    for scenario in SCENARIOS.iter().filter(|scenario| names.contains(&scenario.name)) {
+        let ops = record(scenario, Without::Nothing);
+        let mut seen = std::collections::HashSet::new();
+        for state in states::after_cut(&State::default(), &ops) {
+            let recorder = Arc::new(Recorder::new(Without::Nothing));
+            let folder = recovery::found(&state, Some(&recorder));
+            recorder.fill();
+            recovery::recover_in(folder.path(), Some(&recorder), "the next boot").unwrap();
+            let again = recorder.take();
+            for cut in 0..=again.len() {
+                let mut happened = promise::Happened::before(&ops);
+                happened.add(&again[..cut]);
+                for after in states::after_cut(&state, &again[..cut]) {
+                    if !seen.insert((after.clone(), happened.clone())) {
+                        continue;
+                    }
+                    total += 1;
+                    let folder = recovery::found(&after, None);
+                    recovery::recover_in(folder.path(), None, "the boot after that")
+                        .and_then(|came_out| happened.hold_against(&came_out))
+                        .unwrap_or_else(|why| panic!("{}: cut after {cut}: {why}\n{after}", scenario.name));
+                }
+            }
+        }
+    }
+    println!("power cut on a full disk: {total} states, all recovered from");
+}
+
 /// The test's own test: a variant of the code that leaves one kind of sync out must be caught.
 #[test]
 fn a_sync_that_is_left_out_is_noticed() {

@@ -27,6 +27,8 @@ pub struct Recorder {
     without: Without,
     /// Syncs of everything that go well before one fails.
     good: Mutex<Option<usize>>,
+    /// Is there no room for more messages?
+    full: Mutex<bool>,
     ops: Mutex<Vec<Op>>,
     /// Kept open, so that no inode number is used twice.
     files: Mutex<Vec<File>>,
@@ -34,12 +36,23 @@ pub struct Recorder {
 
 impl Recorder {
     pub fn new(without: Without) -> Self {
-        Self { without, good: Mutex::default(), ops: Mutex::default(), files: Mutex::default() }
+        Self {
+            without,
+            good: Mutex::default(),
+            full: Mutex::default(),
+            ops: Mutex::default(),
+            files: Mutex::default(),
+        }
     }
 
     /// The sync of everything after so many good ones will fail, once.
     pub fn fail_after(&self, good: usize) {
         *self.good.lock().unwrap() = Some(good);
+    }
+
+    /// From now on there is no room for more messages.
+    pub fn fill(&self) {
+        *self.full.lock().unwrap() = true;
     }
 
     pub fn note(&self, op: Op) {
@@ -72,6 +85,9 @@ fn relative(path: &Path) -> PathBuf {
 
 impl Storage for Recorder {
     fn create_unnamed(&self, folder: &Folder, mode: u32) -> io::Result<File> {
+        if *self.full.lock().unwrap() && folder.path().ends_with("incoming") {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let file = Disk.create_unnamed(folder, mode)?;
         self.files.lock().unwrap().push(file.try_clone()?);
         Ok(file)

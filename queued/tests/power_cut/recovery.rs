@@ -69,6 +69,7 @@ pub fn recover(state: &State, recorder: Option<&Arc<Recorder>>) -> Result<CameOu
 pub fn recover_in(folder: &Path, recorder: Option<&Arc<Recorder>>, boot: &str) -> Result<CameOut, String> {
     let mut keeper = Keeper::in_boot(folder, recorder, NO_LOG, boot);
     keeper.run_empty()?;
+    keeper.tend_log();
     Ok(keeper.came_out)
 }
 
