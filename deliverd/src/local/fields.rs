@@ -82,6 +82,11 @@ impl FieldFilter {
         }
     }
 
+    /// Does the line begin as those between the messages of an mbox do?
+    fn is_postmark(&self) -> bool {
+        [&b"From "[..], b">From "].iter().any(|mark| self.held.starts_with(mark))
+    }
+
     /// What an octet of a name leads to. It is held with the name, unless this is no field.
     fn name(&mut self, octet: u8) -> Place {
         let name = self.held.trim_ascii_end();
@@ -91,6 +96,9 @@ impl FieldFilter {
             },
             b' ' | b'\t' => Place::Name,
             33..127 if octet != b':' && name.len() == self.held.len() => Place::Name,
+            // No field, but readers of mailboxes pass over it and look on.
+            b'\n' if self.is_postmark() => Place::Line { dropped: false },
+            _ if self.is_postmark() => Place::Value { dropped: false },
             _ => return Place::Body,
         };
         self.held.push(octet);
@@ -139,6 +147,11 @@ mod tests {
             // No header at all.
             ("Hello you\r\nReturn-Path: c\r\n", "Hello you\r\nReturn-Path: c\r\n"),
             (": a\r\nReturn-Path: c\r\n", ": a\r\nReturn-Path: c\r\n"),
+            ("From joe Mon\r\nReturn-Path: c\r\nA: b\r\n", "From joe Mon\r\nA: b\r\n"),
+            (">From joe\nContent-Length: 1\n\nReturn-Path: c\n", ">From joe\n\nReturn-Path: c\n"),
+            ("From \nReturn-Path: c\n", "From \n"),
+            ("From \r\nReturn-Path: c\r\n", "From \r\n"),
+            ("From : c\r\nReturn-Path: c\r\n", "From : c\r\n"),
             ("A\u{e9}: a\r\nReturn-Path: c\r\n", "A\u{e9}: a\r\nReturn-Path: c\r\n"),
             // A line that begins a message continues nothing.
             (" Return-Path: a\r\nReturn-Path: b\r\n", " Return-Path: a\r\n"),
