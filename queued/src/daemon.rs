@@ -97,9 +97,9 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
     Manager::new(scheduler, disk.clone(), pool, receiver, reload(path.to_owned(), config.clone())).run();
     common::notify::stopping();
     // What has left the queue since the last look is known to nobody else.
-    if let Err(error) = disk.tend_log() {
+    if let Err(error) = disk.close_log() {
         common::warn!(
-            "commit log: {error}; what was delivered last can be delivered again after a power cut"
+            "commit log: {error}; what was delivered last can be delivered again after a power cut, or at the next start where a restore is not complete"
         );
     }
     Ok(())

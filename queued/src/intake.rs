@@ -15,8 +15,9 @@ use std::time::Duration;
 
 /// Messages reported at once.
 const BATCH: usize = 1000;
-/// A queue that could not be read whole is read again after this time.
+/// A queue that could not be read whole is read again after this time, and after twice as long each time that it fails again, up to the other.
 const AGAIN: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Begins to watch, and scans everything once.
 pub fn start(spool: &Spool, events: &Sender<Event>) -> io::Result<()> {
@@ -54,11 +55,21 @@ fn read_again(
     spool: &Spool,
     events: &Sender<Event>,
     (again, unread): (&Sender<Queue>, &Receiver<Queue>),
-    pause: Duration,
+    first: Duration,
 ) {
-    while let Ok(first) = unread.recv() {
+    let mut pause = first;
+    loop {
+        let mut queues: Vec<Queue> = unread.try_iter().collect();
+        if queues.is_empty() {
+            pause = first;
+            match unread.recv() {
+                Ok(queue) => queues.push(queue),
+                Err(_) => return,
+            }
+        } else {
+            pause = (pause * 2).min(LONGEST);
+        }
         std::thread::sleep(pause);
-        let mut queues = vec![first];
         queues.extend(unread.try_iter());
         queues.sort_unstable();
         queues.dedup();
@@ -136,7 +147,7 @@ fn walk(spool: &Spool, queue: Queue, events: &Sender<Event>) -> Walked {
                 continue;
             }
             Err(error) => {
-                common::error!("cannot read {}/: {error}; read again in {} s", queue.name(), AGAIN.as_secs());
+                common::error!("cannot read {}/: {error}; it is read again within the hour", queue.name());
                 walked = Walked::Failed;
                 continue;
             }

@@ -170,6 +170,11 @@ impl Disk {
         self.log.tend()
     }
 
+    /// The last word to it: what has left the queue.
+    pub fn close_log(&self) -> io::Result<()> {
+        self.log.close()
+    }
+
     /// Where everything lies.
     pub fn spool(&self) -> &Spool {
         &self.spool

@@ -48,7 +48,8 @@ pub(super) fn look(spool: &Spool, boot: &str) -> io::Result<Found> {
     Ok(if names_this(FROZEN)? {
         Found::Frozen
     } else if names_this(BOOT)? {
-        Found::Open
+        // Beside `boot` it is of an older build, which said other things in it, and meant the same.
+        if fs::symlink_metadata(path(spool, FROZEN)).is_ok() { Found::Frozen } else { Found::Open }
     } else if names_this(RESTORING)? {
         Found::BrokenOff
     } else {
@@ -95,10 +96,11 @@ pub(super) fn open(spool: &Spool) -> io::Result<()> {
 
 /// Closes it until the next boot.
 pub(super) fn freeze(spool: &Spool) -> io::Result<()> {
-    match fs::symlink_metadata(path(spool, FROZEN)) {
-        Ok(_) => Ok(()),
-        Err(_) => spool.storage().rename(&path(spool, BOOT), &path(spool, FROZEN)),
+    if fs::symlink_metadata(path(spool, BOOT)).is_err() {
+        return Ok(());
     }
+    remove_if_there(spool, &path(spool, FROZEN))?;
+    spool.storage().rename(&path(spool, BOOT), &path(spool, FROZEN))
 }
 
 fn path(spool: &Spool, name: &str) -> PathBuf {

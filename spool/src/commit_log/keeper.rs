@@ -105,7 +105,7 @@ impl Keeper {
         self.completed.lock().unwrap_or_else(PoisonError::into_inner).push(id);
     }
 
-    /// What has to be done now and then, once a second at least, and when nothing more will leave the queue: blocks for syncs. Errors are for the
+    /// What has to be done now and then, once a second at least: blocks for syncs. Errors are for the
     /// log; it is tried again. Of a restore that is not complete the log hears from here.
     pub fn tend(&self) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,6 +139,13 @@ impl Keeper {
         let given_back = self.give_back(&mut state, claims);
         noted.and(given_back)?;
         if state.frozen { Ok(()) } else { self.make_ready() }
+    }
+
+    /// Nothing more will leave the queue: notes what has, and does nothing else that could take its time.
+    pub fn close(&self) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = std::mem::take(&mut *self.completed.lock().unwrap_or_else(PoisonError::into_inner));
+        state.completions.note(&self.spool, &left)
     }
 
     /// Takes back what could not be noted. The oldest go when there are too many: their segments are the likeliest to have been given back.
@@ -255,9 +262,7 @@ impl Keeper {
                 return Ok(());
             }
             if fs::symlink_metadata(segment_path(&self.spool, number)).is_err() {
-                let stat = nix::sys::statvfs::statvfs(self.spool.root())?;
-                let octets = stat.blocks_available().saturating_mul(stat.fragment_size());
-                if octets < ROOM * self.geometry.size as u64 {
+                if octets_free(&self.spool)? < ROOM * self.geometry.size as u64 {
                     return Ok(());
                 }
                 self.make(number)?;
@@ -288,6 +293,12 @@ impl Keeper {
         storage.sync_folder(&segments)?;
         storage.rename(&unfinished, &path)
     }
+}
+
+/// Room on the file system of the spool, in octets.
+fn octets_free(spool: &Spool) -> io::Result<u64> {
+    let stat = nix::sys::statvfs::statvfs(spool.root())?;
+    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
 fn remove_if_there(spool: &Spool, path: &Path) -> io::Result<()> {

@@ -28,6 +28,8 @@ const CHUNK: usize = 64 * 1024;
 const TRIES: u32 = 1000;
 /// Most messages of which a log line says that they have to wait for the next start.
 const SHOWN: usize = 20;
+/// So much of the file system, in octets, is left to queued, which has to write down what has left the queue.
+const RESERVE: u64 = 8 << 20;
 /// Between two tries to bring back what is missing.
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -140,6 +142,9 @@ impl Restore {
             for (id, image) in records(&read(&path).0) {
                 if !self.missing.contains(&id) {
                     continue;
+                }
+                if super::octets_free(spool)? < RESERVE {
+                    return Err(Errno::ENOSPC.into());
                 }
                 let file = spool.storage().create_unnamed(&incoming, OWN_MODE)?;
                 spool.storage().write_at(&file, image, 0)?;
