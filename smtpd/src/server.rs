@@ -117,7 +117,8 @@ impl Shared {
         let speaks_for_others = known && rules.settings.xclient_networks.contains(client);
         let free = known && rules.trusts(client) || speaks_for_others;
         place.belongs_to(client, if free { None } else { Some(rules.per_client) })?;
-        if known && rules.trusts(client) {
+        // A proxy that names nobody mostly looks whether we are there, and must not find that we are not because strangers are.
+        if !known || rules.trusts(client) {
             return Ok(());
         }
         // The last tenth is for those who may send to anywhere: strangers never shut them out.
