@@ -59,24 +59,17 @@ pub struct DotLock<'a> {
 }
 
 impl<'a> DotLock<'a> {
-    /// Locks the mbox `mailbox` in `folder`. A lock older than [`STALE`] is broken.
-    pub fn take(folder: &'a Folder, mailbox: &str, patience: Patience) -> Result<Self, Failure> {
+    /// Locks the mbox `mailbox` in `folder`, if nobody else has. A lock older than [`STALE`] is broken.
+    fn take(folder: &'a Folder, mailbox: &str) -> Result<Option<Self>, Failure> {
         let name = format!("{mailbox}.lock");
-        let path = folder.path().join(&name);
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let taken = patience.ask(|| match openat(folder, name.as_str(), flags, Mode::empty()) {
-            Ok(_) => Ok(Some(())),
+        match openat(folder, name.as_str(), flags, Mode::empty()) {
+            Ok(_) => Ok(Some(Self { folder, name })),
             Err(Errno::EEXIST) => {
                 break_if_stale(folder, &name)?;
                 Ok(None)
             }
-            Err(errno) => Err(Failure::call("create lock file", &path, errno)),
-        })?;
-        match taken {
-            Some(()) => Ok(Self { folder, name }),
-            None => {
-                Err(Failure::locked(format!("{} exists: another program has the mailbox", path.display())))
-            }
+            Err(errno) => Err(Failure::call("create lock file", &folder.path().join(&name), errno)),
         }
     }
 }
@@ -103,8 +96,35 @@ fn is_stale(changed: Timestamp, now: Timestamp) -> bool {
     now.since(changed) > STALE
 }
 
-/// Takes an exclusive fcntl(2) lock on the whole file; it goes when the file is closed.
-pub fn lock_file(file: impl AsFd, path: &Path, patience: Patience) -> Result<(), Failure> {
+/// Takes both locks of the mbox `mailbox` in `folder`, which is open as `file`. Nobody waits for the one with the other in hand: a process that is killed
+/// while it waits leaves nothing behind, and readers that know one of them only are not kept out for nothing. The fcntl lock goes when the file is
+/// closed.
+pub fn take_both<'a>(
+    folder: &'a Folder,
+    mailbox: &str,
+    (file, path): (impl AsFd, &Path),
+    patience: Patience,
+) -> Result<DotLock<'a>, Failure> {
+    let mut locked = false;
+    let taken = patience.ask(|| {
+        let Some(dotlock) = DotLock::take(folder, mailbox)? else {
+            locked = false;
+            return Ok(None);
+        };
+        locked = true;
+        Ok(lock(&file, path)?.then_some(dotlock))
+    })?;
+    taken.ok_or_else(|| {
+        Failure::locked(if locked {
+            format!("{} is locked by another program", path.display())
+        } else {
+            format!("{}.lock exists: another program has the mailbox", path.display())
+        })
+    })
+}
+
+/// An exclusive fcntl(2) lock on the whole file, if it is to be had.
+fn lock(file: impl AsFd, path: &Path) -> Result<bool, Failure> {
     let whole = libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
@@ -112,17 +132,58 @@ pub fn lock_file(file: impl AsFd, path: &Path, patience: Patience) -> Result<(),
         l_len: 0,
         l_pid: 0,
     };
-    let taken = patience.ask(|| match fcntl(file.as_fd(), FcntlArg::F_SETLK(&whole)) {
-        Ok(_) => Ok(Some(())),
-        Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+    match fcntl(file.as_fd(), FcntlArg::F_SETLK(&whole)) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
         Err(errno) => Err(Failure::call("lock", path, errno)),
-    })?;
-    taken.ok_or_else(|| Failure::locked(format!("{} is locked by another program", path.display())))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A reader has the file: while the delivery waits for it, it does not keep the dotlock.
+    #[test]
+    fn nobody_waits_with_the_dotlock_in_hand() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        let (path, dotlock) = (place.path().join("joe"), place.path().join("joe.lock"));
+        std::fs::write(&path, "").unwrap();
+        let open = || std::fs::File::options().write(true).open(&path).unwrap();
+        // Locks of open files keep those of this process out, too.
+        let (holder, ours) = (open(), open());
+        let whole = |kind: i32| libc::flock {
+            l_type: kind as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        fcntl(&holder, FcntlArg::F_OFD_SETLK(&whole(libc::F_WRLCK))).unwrap();
+        let until = Instant::now() + Duration::from_millis(300);
+        let mut seen = Vec::new();
+        let waiting = std::thread::scope(|scope| {
+            let look = scope.spawn(|| {
+                while Instant::now() < until {
+                    seen.push(dotlock.exists());
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let taken = take_both(&folder, "joe", (&ours, &path), Patience::until(until)).map(drop);
+            look.join().unwrap();
+            taken
+        });
+        assert!(waiting.unwrap_err().text.contains("is locked by another program"));
+        assert!(!dotlock.exists());
+        let held = seen.iter().filter(|there| **there).count();
+        assert!(held * 4 < seen.len(), "{held} of {}", seen.len());
+        fcntl(&holder, FcntlArg::F_OFD_SETLK(&whole(libc::F_UNLCK))).unwrap();
+        let taken = take_both(&folder, "joe", (&ours, &path), Patience::until(Instant::now() + WAIT));
+        assert!(taken.is_ok() && dotlock.exists());
+        drop(taken);
+        assert!(!dotlock.exists());
+    }
 
     #[test]
     fn a_dotlock_is_stale_after_500_seconds() {

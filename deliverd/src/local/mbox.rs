@@ -7,7 +7,7 @@
 
 use super::failure::Failure;
 use super::folder::{Folder, check_owner, file_type, is_link};
-use super::lock::{DotLock, Patience, lock_file};
+use super::lock::{Patience, take_both};
 use super::message::{CopyError, Message};
 use super::template::{Kind, MailboxPath};
 use nix::errno::Errno;
@@ -40,8 +40,7 @@ pub fn deliver(
     for _ in 0..10 {
         let open = Mbox::open(&folder, name)?;
         // The dotlock outlives the file, so that readers find the file closed when it goes.
-        let _dotlock = DotLock::take(&folder, name, patience)?;
-        lock_file(&open.file, &open.path, patience)?;
+        let _dotlock = take_both(&folder, name, (&open.file, &open.path), patience)?;
         if open.is_still(&folder, name)? {
             return open.append(&folder, |file| match &small {
                 Some(octets) => file.write_all(octets).map_err(CopyError::Write),

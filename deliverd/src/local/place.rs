@@ -14,8 +14,8 @@ use nix::sys::stat::{FileStat, Mode, SFlag, stat};
 use nix::unistd::User;
 use std::path::Path;
 
-/// Deliveries into one Maildir that may run at once. An mbox takes one.
-const MAILDIR_WIDTH: usize = 10;
+/// Deliveries into one Maildir that may run at once, as with Postfix: a file system that hangs does not take all children. An mbox takes one.
+const MAILDIR_WIDTH: usize = 2;
 
 /// Where, and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
