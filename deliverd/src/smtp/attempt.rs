@@ -44,7 +44,7 @@ pub struct Context<D> {
     /// The DNS.
     pub dns: D,
     /// How well mail is protected on its way.
-    pub tls: Outbound,
+    pub tls: Arc<Outbound>,
     /// Shared by all attempts.
     pub memory: Arc<Memory>,
     /// Shared by all attempts.
@@ -216,15 +216,17 @@ impl Attempt<'_> {
     }
 
     /// A failure before any transaction, for the recipients that are still open. It does not replace what a
-    /// server said about a recipient, and a final failure does not replace a passing one of another host:
-    /// that one may take the mail later.
+    /// server said about a recipient. Of a final failure and a passing one of another host the passing one stays, in
+    /// whatever order they come: that host may take the mail later.
     fn note(&mut self, status: &Status, relay: Option<Relay>) {
         let decided = Timestamp::now();
         for i in self.open() {
             let Some(slot) = self.lines.get_mut(i) else { continue };
             let keep = slot.as_ref().is_some_and(|(line, _)| {
                 let said = line.relay.as_ref().is_some_and(|relay| relay.transaction > 0);
-                said || status.outcome == Outcome::Failed || (line.relay.is_some() && relay.is_none())
+                let passing = line.status.outcome != Outcome::Failed;
+                said || status.outcome == Outcome::Failed
+                    || (passing && line.relay.is_some() && relay.is_none())
             });
             if !keep {
                 let (status, relay) = (status.clone(), relay.clone());

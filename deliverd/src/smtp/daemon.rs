@@ -18,10 +18,12 @@ use common::signals::{self, Signal};
 use common::time::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use spool::layout::{self, Spool};
+use std::collections::HashSet;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::runtime::{Handle, Runtime};
@@ -29,6 +31,9 @@ use tokio::sync::watch;
 
 /// Between two looks at tokens that end.
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
+/// Between two looks at what this machine is.
+const FOLLOW_EVERY: Duration = Duration::from_secs(60);
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// A thread for so many processors, unless the configuration says otherwise: sending is less work than taking in, and each thread more
 /// is one more to be woken.
 const PROCESSORS: usize = 2;
@@ -76,19 +81,22 @@ fn start(config: &Config, path: &Path) -> Result<(), Failure> {
 
     let runtime = runtime(config.deliverd.workers).map_err(Failure::io)?;
     runtime.spawn(warn(tls_memory.clone()));
+    let seen = Surroundings::look(config, RESOLV_CONF);
     let shared = Shared { memory: Arc::new(Memory::new()), pool: Pool::new(), tls: tls_memory };
-    let context = runtime.block_on(async { context(config, names, tls, &shared) });
+    let context = runtime.block_on(async { context(config, names, Arc::new(tls), &shared) });
     let (contexts, context) = watch::channel(context.map_err(Failure::configuration)?);
     let (stopper, stop) = watch::channel(false);
     let pool = shared.pool.clone();
-    let reload = Reload {
+    let reload = Arc::new(Reload {
         path: path.to_owned(),
         started_with: config.clone(),
+        current: Mutex::new(config.clone()),
         secrets: secrets.clone(),
         contexts,
         shared,
         runtime: runtime.handle().clone(),
-    };
+    });
+    runtime.spawn(follow(reload.clone(), seen));
     signals::spawn(door, &secrets, on_signal(reload, stopper)).map_err(Failure::io)?;
     common::notify::ready();
     let inputs = Inputs { socket: spool.dispatch_socket(), queued: ids.queued.uid, context, stop };
@@ -110,6 +118,37 @@ async fn warn(memory: Arc<tls::Memory>) {
     }
 }
 
+/// What of this machine may be another after the start: on a host that gets its address later, or from time to time a new one, both were wrong for ever.
+#[derive(Debug, PartialEq, Eq)]
+struct Surroundings {
+    /// Where the configuration names no servers.
+    resolv_conf: Option<Vec<u8>>,
+    addresses: HashSet<IpAddr>,
+}
+
+impl Surroundings {
+    fn look(config: &Config, resolv_conf: &str) -> Self {
+        let by_itself = config.deliverd.nameservers.is_empty();
+        Self {
+            resolv_conf: by_itself.then(|| std::fs::read(resolv_conf).ok()).flatten(),
+            addresses: common::tables::own_addresses(),
+        }
+    }
+}
+
+/// Looks again and again whether the machine has other addresses or name servers.
+async fn follow(reload: Arc<Reload>, mut seen: Surroundings) {
+    loop {
+        tokio::time::sleep(FOLLOW_EVERY).await;
+        let config = reload.config().clone();
+        let now = Surroundings::look(&config, RESOLV_CONF);
+        if now != seen {
+            seen = now;
+            reload.surroundings();
+        }
+    }
+}
+
 /// What goes on when the configuration is read anew.
 struct Shared {
     memory: Arc<Memory>,
@@ -121,7 +160,7 @@ struct Shared {
 fn context(
     config: &Config,
     names: Settings,
-    tls: Outbound,
+    tls: Arc<Outbound>,
     shared: &Shared,
 ) -> Result<Arc<Context<Resolver>>, String> {
     let listeners = config.smtpd.listen.iter().map(|listener| listener.address).collect();
@@ -163,13 +202,15 @@ fn raise_file_limit() {
 struct Reload {
     path: PathBuf,
     started_with: Config,
+    /// As it was read last; held while something of it is taken.
+    current: Mutex<Config>,
     secrets: Arc<Secrets>,
     contexts: watch::Sender<Arc<Context<Resolver>>>,
     shared: Shared,
     runtime: Handle,
 }
 
-fn on_signal(reload: Reload, stopper: watch::Sender<bool>) -> impl FnMut(Signal) + Send {
+fn on_signal(reload: Arc<Reload>, stopper: watch::Sender<bool>) -> impl FnMut(Signal) + Send {
     move |signal| match signal {
         Signal::Terminate => {
             common::notify::stopping();
@@ -183,12 +224,31 @@ fn on_signal(reload: Reload, stopper: watch::Sender<bool>) -> impl FnMut(Signal)
 }
 
 impl Reload {
+    fn config(&self) -> MutexGuard<'_, Config> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Jobs that come from now on go by the addresses and name servers that the machine has now.
+    fn surroundings(&self) {
+        let config = self.config();
+        let tls = self.contexts.borrow().tls.clone();
+        match context(&config, Settings::new(&config.deliverd.nameservers), tls, &self.shared) {
+            Ok(context) => {
+                common::info!("this machine has other addresses or name servers: they are used from now on");
+                self.contexts.send_replace(context);
+            }
+            Err(error) => common::warn!("the new name servers cannot be used: {error}"),
+        }
+    }
+
     /// Jobs that come from now on go by the new configuration. Errors: it is broken, and nothing has changed.
     fn run(&self) -> Result<Report, String> {
         let config = Config::load(&self.path).map_err(|error| error.to_string())?;
         let names = Settings::new(&config.deliverd.nameservers);
         let tls = Outbound::load(&config, self.shared.tls.clone(), &self.secrets)?;
-        let context = self.runtime.block_on(async { context(&config, names, tls, &self.shared) })?;
+        let mut current = self.config();
+        let context =
+            self.runtime.block_on(async { context(&config, names, Arc::new(tls), &self.shared) })?;
         let mut report = Report::default();
         let before = &self.started_with;
         for (what, same) in [
@@ -202,7 +262,30 @@ impl Reload {
             }
         }
         self.contexts.send_replace(context);
+        *current = config;
         report.taken();
         Ok(report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_name_servers_are_seen_where_they_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("resolv.conf");
+        let resolv_conf = path.to_str().unwrap();
+        let config = |text: &str| Config::parse(text, Path::new("x"), Path::new("/")).unwrap();
+        let (by_itself, named) = (config(""), config("[deliverd]\nnameservers = [\"127.0.0.1:53\"]\n"));
+        let look = |config| Surroundings::look(config, resolv_conf);
+        let (first, fixed) = (look(&by_itself), look(&named));
+        assert_eq!(first.resolv_conf, None);
+        assert!(first.addresses.contains(&IpAddr::from([127, 0, 0, 1])));
+        std::fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
+        assert_ne!(look(&by_itself), first);
+        assert_eq!(look(&by_itself), look(&by_itself));
+        assert_eq!(look(&named), fixed);
     }
 }

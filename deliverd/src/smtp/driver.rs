@@ -236,7 +236,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             return self.client.lost(Lost::Connection);
         };
         loop {
-            match chunks.next().await {
+            let next = tokio::select! {
+                biased;
+                next = chunks.next() => next,
+                // A disk that hangs keeps nobody waiting.
+                lost = deadline.passed() => return self.client.lost(lost),
+            };
+            match next {
                 Ok(Some(octets)) => {
                     if !self.write(&octets, deadline, Client::wants_content).await {
                         return;

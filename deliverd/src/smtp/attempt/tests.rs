@@ -11,7 +11,7 @@ fn context(port: u16, exchanges: Vec<(u16, Vec<IpAddr>)>) -> Context<Exchanges> 
         relay_host: None,
         ourselves: Ourselves::new("me.example".parse().unwrap(), Vec::new(), Vec::new()),
         dns: Exchanges(Arc::new(exchanges)),
-        tls: Outbound::of(common::tls::Level::May),
+        tls: Arc::new(Outbound::of(common::tls::Level::May)),
         memory: Arc::new(Memory::new()),
         pool: Pool::new(),
     }
@@ -78,6 +78,19 @@ async fn hosts_are_tried_by_preference_until_one_takes_the_mail() {
         let got = run(&context, "d.example", &["a@d.example"]).await;
         assert_eq!(got, [format!("{expected}:{port}")], "{first:?} {second:?}");
     }
+}
+
+#[tokio::test]
+async fn a_backup_that_is_unwilling_is_not_the_last_word_while_the_first_host_is_down() {
+    let unwilling: Script = &[("EHLO", "550 5.7.1 no"), ("HELO", "550 5.7.1 no")];
+    let (port, _logs) = servers(&[unwilling]).await;
+    let nobody = ip(9);
+    for hosts in [vec![(10, vec![nobody]), (20, vec![ip(1)])], vec![(10, vec![ip(1)]), (20, vec![nobody])]] {
+        let got = run(&context(port, hosts.clone()), "d.example", &["a@d.example"]).await;
+        assert!(got[0].starts_with("4.4.1 "), "{hosts:?}: {got:?}");
+    }
+    let got = run(&context(port, vec![(10, vec![ip(1)])]), "d.example", &["a@d.example"]).await;
+    assert!(got[0].starts_with("5.7.1 "), "alone it is: {got:?}");
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ impl Queued {
             relay_host: None,
             ourselves: Ourselves::new("me.example".parse().unwrap(), Vec::new(), Vec::new()),
             dns: Exchanges(Arc::new(vec![(10, vec![[127, 0, 0, 1].into()])])),
-            tls: super::super::tls::Outbound::of(common::tls::Level::May),
+            tls: Arc::new(super::super::tls::Outbound::of(common::tls::Level::May)),
             memory: Arc::new(Memory::new()),
             pool: Pool::new(),
         };
