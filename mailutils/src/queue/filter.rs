@@ -23,7 +23,7 @@ impl Filter {
 /// option that cannot be read is a mistake of the caller (64).
 pub fn selection(ids: &[String], filter: &Filter) -> Result<Selection, Failure> {
     let sender = filter.sender.as_deref().map(|text| match text {
-        "<>" | "" | "MAILER-DAEMON" => Ok(ReversePath::Null),
+        "<>" | "MAILER-DAEMON" => Ok(ReversePath::Null),
         address => address.parse().map_err(|e| wrong("--sender", address, &e)),
     });
     let recipient =
@@ -36,7 +36,13 @@ pub fn selection(ids: &[String], filter: &Filter) -> Result<Selection, Failure> 
         domain: domain.transpose()?,
         older_than: filter.older_than.as_deref().map(seconds).transpose()?,
         queue: filter.queue.as_deref().map(queue).transpose()?,
-        reason: filter.reason.clone(),
+        // In an empty text every reason would be found: that is a variable which is not set.
+        reason: match filter.reason.as_deref() {
+            Some(text) if text.trim().is_empty() => {
+                return Err(wrong("--reason", text, &"a part of the reason"));
+            }
+            reason => reason.map(str::to_owned),
+        },
     })
 }
 

@@ -94,6 +94,10 @@ fn address(tokens: &[&Token], mail_name: &Domain) -> Result<Address, ListError> 
         None => (tokens, None),
     };
     let error = |error: AddressError| wrong(tokens, &error.to_string());
+    // What was no UTF-8 has become this: it would be another address.
+    if tokens.iter().any(|token| written(token).contains(char::REPLACEMENT_CHARACTER)) {
+        return Err(wrong(tokens, "is not UTF-8"));
+    }
     let local = local_part(local)
         .ok_or_else(|| wrong(tokens, "is a comma missing, or are brackets?"))?
         .map_err(error)?;
