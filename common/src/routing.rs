@@ -168,8 +168,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn visit(&mut self, address: &Address) -> Result<(), Status> {
         let router = self.router;
-        if router.class(address.domain()) != AddressClass::Local || router.transports.find(address).is_some()
-        {
+        if router.class(address.domain()) != AddressClass::Local || router.leads_away(address) {
             return self.result(address);
         }
         let local = address.local_part().value();

@@ -7,6 +7,7 @@ use crate::config::{self, Config};
 use crate::routing::{Router, Transports};
 use crate::table::{MAX_FILE, TableError};
 use crate::users::Users;
+use crate::watched::is_old;
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -29,7 +30,8 @@ pub struct Tables {
 struct State {
     looked: Instant,
     stamps: Vec<Stamp>,
-    /// A change that was seen at the last look: it counts when it is still the same at the next one, so that no file is read while it is being written.
+    /// A change that was seen at the last look: it counts when it is still the same at the next one, or was made a while ago, so that no file is read
+    /// while it is being written.
     changing: Option<Vec<Stamp>>,
     /// Those for which the last reading failed.
     failed: Option<Vec<Stamp>>,
@@ -54,7 +56,8 @@ impl Tables {
         if state.looked.elapsed() >= LOOK_EVERY {
             state.looked = Instant::now();
             let now = stamps(&self.config);
-            let settled = state.changing.as_ref() == Some(&now);
+            let old = now.iter().zip(&state.stamps).all(|(now, before)| now == before || is_old(*now));
+            let settled = old || state.changing.as_ref() == Some(&now);
             state.changing = Some(now.clone());
             if settled && now != state.stamps && state.failed.as_ref() != Some(&now) {
                 match still_there(&self.config, &state.stamps, &now).and_then(|()| read(&self.config)) {
@@ -189,6 +192,13 @@ mod tests {
         assert!(exists("jane") && exists("joe"), "the old table stays");
         fs::write(&users, "jane\n").unwrap();
         assert!(exists("jane") && !exists("joe"));
+        // Who looks for the first time long after a change sees it at once: the first mail after a quiet night.
+        fs::write(&users, "jane\njim\n").unwrap();
+        let hour = std::time::Duration::from_secs(3600);
+        let file = fs::File::options().write(true).open(&users).unwrap();
+        file.set_modified(std::time::SystemTime::now() - hour).unwrap();
+        tables.state.lock().unwrap().looked -= LOOK_EVERY;
+        assert_eq!(tables.router().recipient_exists(&"jim@here.example".parse().unwrap()), Existence::Yes);
         fs::write(folder.path().join("none"), "root: jane\n").unwrap();
         assert!(exists("root"));
         fs::remove_file(folder.path().join("none")).unwrap();

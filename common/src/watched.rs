@@ -104,7 +104,7 @@ impl<T: fmt::Debug> fmt::Debug for Watched<T> {
 }
 
 /// Was it changed a while ago, by the clock?
-fn is_old(stamp: Stamp) -> bool {
+pub(crate) fn is_old(stamp: Stamp) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let changed = |(seconds, nanos, _, _): (i64, i64, u64, u64)| {
         Some(Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanos).ok()?))

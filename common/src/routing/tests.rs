@@ -83,6 +83,22 @@ fn aliases_are_expanded() {
 }
 
 #[test]
+fn a_rule_that_leads_to_the_mailboxes_here_leaves_aliases_in_force() {
+    let router = router(
+        "info: joe\n",
+        "moved@localhost smtp:[new.example]\nlocalhost local:\nhere.example :\n* smtp:[hub.example]\n",
+    );
+    for domain in ["localhost", "here.example"] {
+        let Expansion::Into(list) = router.expand(&address(&format!("info@{domain}"))) else {
+            panic!("{domain}")
+        };
+        let [only] = list.as_slice() else { panic!("{list:?}") };
+        assert_eq!(only.local_part().as_str(), "joe");
+    }
+    assert!(matches!(router.expand(&address("moved@localhost")), Expansion::Same));
+}
+
+#[test]
 fn postmaster_without_alias_or_user_goes_to_the_first_user() {
     let Expansion::Into(list) = router("", "").expand(&address("postmaster@here.example")) else { panic!() };
     assert_eq!(list, [address("joe@here.example")]);
