@@ -73,7 +73,14 @@ pub(super) fn settle(disk: &Disk, mut work: Settle, now: Timestamp) -> Settled {
 fn try_settle(disk: &Disk, work: &mut Settle, now: Timestamp) -> io::Result<Settled> {
     let (id, settings) = (work.message.id, disk.settings());
     if work.suspect {
-        check_content(&disk.spool.path(Queue::Active, id))?;
+        match check_content(&disk.spool.path(Queue::Active, id)) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(error),
+            // A disk that cannot be read, now or ever: what is known of the message is written down all the same, and its time runs.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                common::error!("{id}: its content cannot be read: {error}; tried again at the next attempt");
+            }
+            _ => {}
+        }
         work.suspect = false;
     }
     let results = work.message.expire(now, &settings.lifetimes);

@@ -136,7 +136,7 @@ impl Manager {
 
     /// A job could not be handed over: its message's file cannot be opened.
     pub(super) fn unsent(&mut self, worker: WorkerId, job: JobId, error: &io::Error, now: Timestamp) {
-        let Some((id, recipients)) = self.scheduler.answered(worker, job, None, now) else { return };
+        let Some((id, recipients)) = self.scheduler.unsent(worker, job, now) else { return };
         self.deliveries.finished(job);
         let Some(active) = self.active.get_mut(&id) else { return };
         let why = format!("message file cannot be opened: {error}");

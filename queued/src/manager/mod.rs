@@ -35,6 +35,8 @@ use submissions::Submissions;
 
 /// How long something that failed for the file system's sake waits before it is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// The clock is looked at this often at least: it may have been set, or the machine have slept.
+const LOOK: Duration = Duration::from_secs(30);
 /// How long SIGTERM waits for answers.
 const STOP_TIME: Duration = Duration::from_secs(10);
 /// Events taken in a row before the scheduler is asked again.
@@ -124,7 +126,7 @@ impl Manager {
             if taken >= CROWD {
                 std::thread::sleep(REST);
             }
-            let wait = self.deadline().map_or(Duration::from_secs(3600), |deadline| deadline.since(now));
+            let wait = self.deadline().map_or(LOOK, |deadline| deadline.since(now).min(LOOK));
             match self.events.recv_timeout(wait) {
                 Ok(event) => self.take(event),
                 Err(RecvTimeoutError::Timeout) => {}

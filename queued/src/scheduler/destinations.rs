@@ -244,8 +244,13 @@ impl Destinations {
     }
 
     /// A job in hand was answered. `failure` is what it came to when the destination was not reached. Gives the jobs that have to be suspended
-    /// because the lane is throttled now.
-    pub fn answered(&mut self, number: u64, failure: Option<Status>, now: Timestamp) -> Vec<JobId> {
+    /// because the lane is throttled now, and why and until when it is: the lane itself may be forgotten by then.
+    pub fn answered(
+        &mut self,
+        number: u64,
+        failure: Option<Status>,
+        now: Timestamp,
+    ) -> (Vec<JobId>, Option<Throttle>) {
         let pauses = self.pauses;
         let mut suspended = Vec::new();
         self.count(number, |state| {
@@ -281,8 +286,9 @@ impl Destinations {
                 }
             }
         });
+        let closed = self.closed(number, now);
         self.changed(number, now);
-        suspended
+        (suspended, closed)
     }
 
     /// Takes all queued jobs of a transport out (there is nobody to deliver them).

@@ -86,15 +86,15 @@ fn a_cohort_of_failures_throttles_and_one_probe_decides() {
     let (mut all, number) = filled(20, 10);
     assert_eq!(take(&mut all).len(), 5);
     for _ in 0..4 {
-        assert!(all.answered(number, refused(), at(10)).is_empty());
+        assert!(all.answered(number, refused(), at(10)).0.is_empty());
     }
     assert!(take(&mut all).len() <= 4, "the window is smaller");
-    let suspended = all.answered(number, refused(), at(10));
+    let suspended = all.answered(number, refused(), at(10)).0;
     assert!(!suspended.is_empty() && suspended.last() == Some(&10));
     assert_eq!(all.closed(number, at(10)).unwrap().until, at(70));
     // Those that were out meanwhile fail as well, and change nothing.
     while all.lanes[&number].in_hand > 0 {
-        assert!(all.answered(number, refused(), at(40)).is_empty());
+        assert!(all.answered(number, refused(), at(40)).0.is_empty());
     }
     assert_eq!(all.deadline(), Some(at(70)));
     all.expire(at(69));
@@ -104,7 +104,7 @@ fn a_cohort_of_failures_throttles_and_one_probe_decides() {
     assert_eq!(take_at(&mut all, at(70)), [20], "one probe only");
     let full = all.closed(number, at(70)).expect("many wait for the probe already");
     assert_eq!((full.until, full.reason.text.as_str()), (at(70), "connection refused"));
-    assert_eq!(all.answered(number, refused(), at(80)).len(), 19, "the probe failed");
+    assert_eq!(all.answered(number, refused(), at(80)).0.len(), 19, "the probe failed");
     assert_eq!(all.closed(number, at(80)).unwrap().until, at(200), "the second pause is twice as long");
     all.end_pauses(at(90));
     assert!(all.closed(number, at(90)).is_none(), "an admin's word ends the pause");
@@ -282,8 +282,8 @@ fn a_silent_lane_is_relieved_soon_and_of_more() {
     assert!(all.relieve(room, at(60), &|_| true).is_empty(), "nothing was asked of it, so it is not silent");
     assert_eq!(take(&mut all).len(), 5);
     // An answer breaks the silence, a failure to reach it does not.
-    assert!(all.answered(number, None, at(8)).is_empty());
-    assert!(all.answered(number, refused(), at(17)).is_empty());
+    assert!(all.answered(number, None, at(8)).0.is_empty());
+    assert!(all.answered(number, refused(), at(17)).0.is_empty());
     assert!(all.relieve(room, at(17), &|_| true).is_empty());
     assert_eq!(all.relieve(room, at(18), &|_| true).len(), 100 - 5 - 10);
     assert!(all.is_crowded(number, room, at(18)) && !all.is_crowded(number, room, at(17)));

@@ -58,8 +58,7 @@ impl Scheduler {
             return Some((done.id, done.recipients));
         }
         let failed = failure.is_some();
-        let suspended_jobs = self.destinations.answered(done.lane, failure, now);
-        let closed = self.destinations.closed(done.lane, now);
+        let (suspended_jobs, closed) = self.destinations.answered(done.lane, failure, now);
         if let Some(throttle) = &closed {
             for stopped in suspended_jobs {
                 self.suspend_until(stopped, suspended(&throttle.reason), throttle.until);
@@ -72,6 +71,22 @@ impl Scheduler {
             }
         }
         self.check_attempted(done.id);
+        Some((done.id, done.recipients))
+    }
+
+    /// A job could not be given to the worker for reasons of our own: nothing was learnt about its destination. Otherwise as [`Self::answered`].
+    pub fn unsent(&mut self, worker: WorkerId, job: JobId, now: Timestamp) -> Option<(QueueId, Vec<u32>)> {
+        if !self.workers.release(worker, job) {
+            return None;
+        }
+        let done = self.jobs.remove(&job)?;
+        self.destinations.dropped(done.lane, now);
+        if !done.orphan {
+            if let Some(active) = self.active.get_mut(&done.id) {
+                active.jobs.remove(&job);
+            }
+            self.check_attempted(done.id);
+        }
         Some((done.id, done.recipients))
     }
 

@@ -18,7 +18,7 @@ use super::{Action, Active, Facts, Job, LAST_CHANCE, MAX_LOADING, Scheduler, Sha
 use common::time::Timestamp;
 use spool::dispatch::MAX_RECIPIENTS;
 use spool::id::QueueId;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 /// A message with more recipients than this is a large one.
@@ -30,9 +30,10 @@ const LOOK: Duration = Duration::from_secs(2);
 /// What is in memory, and what wants to come in.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// In the order of arrival; some may have been forgotten since.
-    fresh: VecDeque<(QueueId, Source)>,
-    fresh_ids: HashSet<QueueId>,
+    /// In the order of arrival; some may have been forgotten since, or be there twice.
+    fresh: VecDeque<QueueId>,
+    /// Where each of them lies now.
+    fresh_ids: HashMap<QueueId, Source>,
     /// Large messages that found no room, with their recipients. They are in `fresh_ids`, too.
     large: VecDeque<(QueueId, usize)>,
     deferred_turn: bool,
@@ -46,12 +47,12 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn arrived(&mut self, id: QueueId, source: Source) {
-        self.fresh_ids.insert(id);
-        self.fresh.push_back((id, source));
+        self.fresh_ids.insert(id, source);
+        self.fresh.push_back(id);
     }
 
     pub(super) fn is_fresh(&self, id: QueueId) -> bool {
-        self.fresh_ids.contains(&id)
+        self.fresh_ids.contains_key(&id)
     }
 
     pub(super) fn fresh_len(&self) -> usize {
@@ -60,10 +61,12 @@ impl Memory {
 
     /// A message that waited is not wanted any more. Its place in the row is passed over later.
     pub(super) fn forget(&mut self, id: QueueId) {
-        if self.fresh_ids.remove(&id) && self.fresh.len() + self.large.len() > 2 * self.fresh_ids.len() + 64 {
+        if self.fresh_ids.remove(&id).is_some()
+            && self.fresh.len() + self.large.len() > 2 * self.fresh_ids.len() + 64
+        {
             let ids = &self.fresh_ids;
-            self.fresh.retain(|(id, _)| ids.contains(id));
-            self.large.retain(|(id, _)| ids.contains(id));
+            self.fresh.retain(|id| ids.contains_key(id));
+            self.large.retain(|(id, _)| ids.contains_key(id));
         }
     }
 
@@ -84,8 +87,9 @@ impl Memory {
     }
 
     fn pop_fresh(&mut self) -> Option<(QueueId, Source)> {
-        while let Some((id, source)) = self.fresh.pop_front() {
-            if self.fresh_ids.remove(&id) {
+        while let Some(id) = self.fresh.pop_front() {
+            // Where it lay when it got its place in the row may be another place: it may have been held and released since.
+            if let Some(source) = self.fresh_ids.remove(&id) {
                 return Some((id, source));
             }
         }
@@ -102,7 +106,7 @@ impl Memory {
                 return None;
             }
             self.large.pop_front();
-            if self.fresh_ids.remove(&id) {
+            if self.fresh_ids.remove(&id).is_some() {
                 return Some((id, Source::Active));
             }
         }
@@ -122,7 +126,7 @@ impl Scheduler {
         if facts.recipients > LARGE {
             if !self.memory.has_room_for_large(facts.recipients, self.settings.recipient_limit) {
                 self.forget(id, now);
-                self.memory.fresh_ids.insert(id);
+                self.memory.fresh_ids.insert(id, Source::Active);
                 self.memory.large.push_back((id, facts.recipients));
                 return false;
             }

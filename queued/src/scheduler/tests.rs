@@ -117,6 +117,28 @@ fn a_message_goes_through() {
     assert_eq!((s.active_len(), s.waiting_len(), s.deadline()), (0, 0, None));
 }
 
+/// Held while it waited for memory, and released: it lies elsewhere now.
+#[test]
+fn a_message_that_is_known_again_is_loaded_from_where_it_lies_then() {
+    let mut s = Scheduler::new(settings(), 1, at(0));
+    s.arrived(id(1), Source::Incoming);
+    s.arrived(id(2), Source::Incoming);
+    s.forget(id(1), at(0));
+    s.arrived(id(1), Source::Active);
+    assert_eq!(drain(&mut s, at(0)), ["load 1 Active", "load 2 Incoming"]);
+}
+
+/// A file that cannot be opened says nothing about a host that is dead.
+#[test]
+fn a_job_that_was_not_sent_opens_no_throttled_destination() {
+    let mut s = with_message(vec![share("a.example", 0..1)]);
+    drain(&mut s, at(0));
+    assert_eq!(s.unsent(2, 1, at(1)), None, "not this worker's");
+    assert_eq!(s.unsent(1, 1, at(1)), Some((id(7), vec![0])));
+    assert_eq!(s.unsent(1, 1, at(1)), None, "twice");
+    assert_eq!(drain(&mut s, at(1)), ["attempted 7"]);
+}
+
 #[test]
 fn jobs_of_a_dead_worker_go_to_another_twice_and_are_then_deferred() {
     let mut s = with_message(vec![share("a.example", 0..1), share("b.example", 1..2)]);
