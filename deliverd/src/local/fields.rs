@@ -1,7 +1,7 @@
 //! Header fields that a mailbox does not take from outside, as with Postfix: `Return-Path`, of which a delivered message has one, ours
 //! (RFC 5321 4.4), and `Content-Length`, which readers of an mbox may believe more than the lines between messages.
 //!
-//! Pure and streaming: content comes in pieces split anywhere; memory is bounded by [`LONGEST`].
+//! Pure and streaming: content comes in pieces split anywhere; memory is bounded, whatever it holds.
 
 use common::header::DROPPED;
 use memchr::memchr;
