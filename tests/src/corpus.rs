@@ -1,6 +1,7 @@
 //! Messages: CPython's e-mail test corpus, and made ones for what it lacks. All with CRLF line ends, and a
 //! CRLF at the end.
 
+use crate::mailbox::lf;
 use crate::tools::python_corpus;
 
 /// A message with a name to speak of it.
@@ -10,6 +11,18 @@ pub struct Sample {
     pub name: String,
     /// Header and body.
     pub content: Vec<u8>,
+}
+
+impl Sample {
+    /// What of it reaches a mailbox: LF line ends, and no `Return-Path` (RFC 5321 4.4), which in the corpus is one line.
+    pub fn in_mailbox(&self) -> Vec<u8> {
+        let content = &self.content;
+        let header = content.windows(4).position(|octets| octets == b"\r\n\r\n").unwrap_or(content.len());
+        let (header, body) = content.split_at(header);
+        let lines = header.split_inclusive(|octet| *octet == b'\n');
+        let kept = lines.filter(|line| !line.to_ascii_lowercase().starts_with(b"return-path:"));
+        lf(&[kept.collect::<Vec<_>>().concat(), body.to_vec()].concat())
+    }
 }
 
 /// Every message of Python's corpus.
