@@ -8,6 +8,7 @@ use crate::connections::Place;
 use crate::judge::Judge;
 use crate::login::{Desk, Visit};
 use crate::message::{Incoming, Manner};
+use crate::patience::Patience;
 use crate::rules::{Entrance, Rules};
 use crate::server::{Shared, Stop, too_busy};
 use crate::session::reply::{self, Reply};
@@ -19,13 +20,12 @@ use nix::sys::socket::MsgFlags;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep_until, timeout};
 
 /// Replies wait for company up to so many octets.
 const OUTPUT: usize = 16 * 1024;
@@ -33,8 +33,6 @@ const OUTPUT: usize = 16 * 1024;
 const READS: usize = 8;
 /// An idle connection keeps no output buffer larger than this.
 const OUTPUT_KEPT: usize = 256;
-/// The idle time-out when it is crowded.
-const HURRY: Duration = Duration::from_secs(10);
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(60);
 /// How long, and for how many octets, a client that we have left is listened to, so that it gets to read why.
@@ -418,41 +416,6 @@ impl Connection {
     }
 }
 
-/// For how long a client may do nothing. When there are nearly as many clients as there can be, those who do nothing make room for others.
-#[derive(Debug, Clone, Copy)]
-struct Patience {
-    usual: Duration,
-    /// Is it no stranger?
-    known: bool,
-}
-
-impl Patience {
-    fn when(self, crowded: bool) -> Duration {
-        if crowded && !self.known { self.usual.min(HURRY) } else { self.usual }
-    }
-
-    /// Does what waits for the client; `None`: it took too long. Getting crowded counts at once.
-    async fn last<T>(self, crowded: &mut watch::Receiver<bool>, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
-        let begun = Instant::now();
-        let mut looked = false;
-        let done = loop {
-            let now_crowded = *crowded.borrow();
-            tokio::select! {
-                biased;
-                done = &mut work => break Some(done),
-                () = sleep(self.when(now_crowded).saturating_sub(begun.elapsed())) => break None,
-                Ok(()) = crowded.changed() => looked = true,
-            }
-        };
-        if looked {
-            // The session has not seen it.
-            crowded.mark_changed();
-        }
-        done
-    }
-}
-
 fn visit<'a>(session: &'a Session, judge: &Judge, rules: &'a Rules, shared: &'a Shared) -> Visit<'a> {
     Visit { client: session.client(), trusted: judge.trusts(), rules, shared }
 }
@@ -471,32 +434,6 @@ mod tests {
 
     fn size_of_future<A, F: Future>(_: fn(A) -> F) -> usize {
         size_of::<F>()
-    }
-
-    /// A client that takes no reply, or does not go on with its handshake, held its place for minutes when others wanted it.
-    #[tokio::test(start_paused = true)]
-    async fn getting_crowded_shortens_what_is_waited_for_already() {
-        let usual = Duration::from_secs(300);
-        for (known, first, later, seconds, news) in [
-            (false, false, false, 300, false),
-            (false, true, true, 10, false),
-            (false, false, true, 100, true),
-            // Over before that.
-            (false, true, false, 10, false),
-            (true, false, true, 300, true),
-        ] {
-            let (tell, mut crowded) = watch::channel(first);
-            let begun = Instant::now();
-            let waits = tokio::spawn(async move {
-                let never = std::future::pending::<()>();
-                let done = Patience { usual, known }.last(&mut crowded, never).await;
-                (done, begun.elapsed().as_secs(), crowded.has_changed().unwrap())
-            });
-            sleep(Duration::from_secs(100)).await;
-            tell.send_if_modified(|crowded| std::mem::replace(crowded, later) != later);
-            // The session is to see it, too.
-            assert_eq!(waits.await.unwrap(), (None, seconds, news), "{known} {first} {later}");
-        }
     }
 
     /// Thousands of sessions wait at the same time, and each holds this.

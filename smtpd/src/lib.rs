@@ -28,6 +28,7 @@ pub mod login;
 pub mod lookup;
 pub mod mend;
 pub mod message;
+mod patience;
 pub mod policy;
 pub mod proxy;
 pub mod rates;
