@@ -4,8 +4,8 @@
 //! `relay_recipient_maps` can be used as it is. An address stands for itself with any extension, too (`joe+lists@…`). Upper and lower
 //! case do not count.
 
-use crate::address::{Address, Domain};
-use crate::table::{TableError, logical_lines};
+use crate::address::Address;
+use crate::table::{TableError, address_key, logical_lines, mailboxes};
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -19,15 +19,7 @@ impl RelayRecipients {
         let mut set = HashSet::new();
         for (number, line) in logical_lines(text) {
             let key = line.split_whitespace().next().unwrap_or_default();
-            let known = match key.strip_prefix('@') {
-                Some(domain) => {
-                    domain.parse::<Domain>().ok().map(|domain| format!("@{}", domain.to_lowercase()))
-                }
-                None => {
-                    key.parse::<Address>().ok().map(|address| of(&address.local_part().value(), &address))
-                }
-            };
-            let Some(known) = known else {
+            let Some(known) = address_key(key) else {
                 let what = format!("{key:?} is neither an address nor @domain");
                 return Err(TableError::at(path, number, &what));
             };
@@ -38,17 +30,10 @@ impl RelayRecipients {
 
     /// Is this recipient there?
     pub fn contains(&self, address: &Address, delimiter: Option<char>) -> bool {
-        let mailbox = address.local_part().value();
-        let user = delimiter.and_then(|delimiter| mailbox.split_once(delimiter)).map(|(user, _)| user);
-        self.0.contains(&format!("@{}", address.domain().to_lowercase()))
-            || self.0.contains(&of(&mailbox, address))
-            || user.is_some_and(|user| !user.is_empty() && self.0.contains(&of(user, address)))
+        let domain = address.domain().to_lowercase();
+        self.0.contains(&format!("@{domain}"))
+            || mailboxes(address, delimiter).iter().any(|name| self.0.contains(&format!("{name}@{domain}")))
     }
-}
-
-/// As keys are: the content of a quoted local-part, in lower case.
-fn of(mailbox: &str, address: &Address) -> String {
-    format!("{}@{}", mailbox.to_lowercase(), address.domain().to_lowercase())
 }
 
 #[cfg(test)]

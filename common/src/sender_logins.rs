@@ -5,7 +5,7 @@
 //! (`joe+lists@…`). A line for an address says it all; one for a domain adds to what holds without. Upper and lower case do not count.
 
 use crate::address::Address;
-use crate::table::{TableError, logical_lines};
+use crate::table::{TableError, address_key, logical_lines, mailboxes};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -32,15 +32,8 @@ impl SenderLogins {
         for (number, line) in logical_lines(text) {
             let wrong = |what: String| Err(TableError::at(path, number, &what));
             let (key, value) = line.split_once(char::is_whitespace).unwrap_or((&line, ""));
-            let key = match key.strip_prefix('@') {
-                Some(domain) => match domain.parse::<crate::address::Domain>() {
-                    Ok(domain) => format!("@{}", domain.to_lowercase()),
-                    Err(_) => return wrong(format!("{key:?} is neither an address nor @domain")),
-                },
-                None => match key.parse::<Address>() {
-                    Ok(address) => of(&address),
-                    Err(_) => return wrong(format!("{key:?} is neither an address nor @domain")),
-                },
+            let Some(key) = address_key(key) else {
+                return wrong(format!("{key:?} is neither an address nor @domain"));
             };
             let logins: Vec<String> = value
                 .split(|c: char| c == ',' || c.is_whitespace())
@@ -65,11 +58,8 @@ impl SenderLogins {
     /// Who may write as this sender. `local`: is its domain one of this machine's?
     pub fn owners(&self, address: &Address, local: bool, delimiter: Option<char>) -> Owners {
         let domain = address.domain().to_lowercase();
-        let mailbox = address.local_part().value().to_lowercase();
-        let user =
-            delimiter.and_then(|d| mailbox.split_once(d)).map(|(user, _)| user).filter(|u| !u.is_empty());
-        let names: Vec<&str> = std::iter::once(mailbox.as_str()).chain(user).collect();
-        let line = |name: &&str| self.0.get(&format!("{name}@{domain}"));
+        let names = mailboxes(address, delimiter);
+        let line = |name: &String| self.0.get(&format!("{name}@{domain}"));
         if let Some(logins) = names.iter().find_map(line) {
             return Owners { logins: logins.clone(), known: true };
         }
@@ -78,7 +68,7 @@ impl SenderLogins {
         for name in names {
             logins.push(format!("{name}@{domain}"));
             if local {
-                logins.push(name.to_owned());
+                logins.push(name);
             }
         }
         Owners { logins, known: local || of_domain.is_some() }
@@ -96,11 +86,6 @@ impl Owners {
     pub fn are_known(&self) -> bool {
         self.known
     }
-}
-
-/// As keys are: the content of a quoted local-part, in lower case.
-fn of(address: &Address) -> String {
-    format!("{}@{}", address.local_part().value().to_lowercase(), address.domain().to_lowercase())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Text tables: `KEY VALUE` a line, `#` comments, a line that begins with white space continues the one before. Pure.
 
+use crate::address::{Address, Domain};
 use crate::text::printable;
 use std::collections::HashMap;
 use std::path::Path;
@@ -53,6 +54,25 @@ impl Table {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
+}
+
+/// The key of an address or an `@domain`, in lower case; `None`: it is neither. A quoted local-part stands for what it quotes.
+pub fn address_key(text: &str) -> Option<String> {
+    match text.strip_prefix('@') {
+        Some(domain) => domain.parse::<Domain>().ok().map(|domain| format!("@{}", domain.to_lowercase())),
+        None => {
+            let address = text.parse::<Address>().ok()?;
+            Some(format!("{}@{}", address.local_part().value(), address.domain()).to_lowercase())
+        }
+    }
+}
+
+/// The mailbox that an address names and, without an extension, the one behind it: in lower case, as keys have them before the `@`.
+pub fn mailboxes(address: &Address, delimiter: Option<char>) -> Vec<String> {
+    let mailbox = address.local_part().value().to_lowercase();
+    let user = delimiter.and_then(|delimiter| mailbox.split_once(delimiter)).map(|(user, _)| user);
+    let user = user.filter(|user| !user.is_empty()).map(str::to_owned);
+    std::iter::once(mailbox).chain(user).collect()
 }
 
 /// Lines without comments and blank lines, continuations joined, each with the number of its first line.

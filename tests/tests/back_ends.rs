@@ -159,7 +159,7 @@ if [ "$PAM_TYPE" = account ]; then [ "$PAM_USER" != locked ]; exit; fi
 password=$(tr -d '\000')
 case "$PAM_USER:$password" in
 joe:"right one" | locked:"right one") exit 0 ;;
-hanging:*) echo > "$0.hangs"; sleep 600 ;;
+hanging:*) echo > "$0.hangs"; while kill -0 $PPID 2>/dev/null; do sleep 1; done ;;
 esac
 exit 1
 "#;

@@ -140,8 +140,7 @@ impl Surroundings {
 async fn follow(reload: Arc<Reload>, mut seen: Surroundings) {
     loop {
         tokio::time::sleep(FOLLOW_EVERY).await;
-        let config = reload.config().clone();
-        let now = Surroundings::look(&config, RESOLV_CONF);
+        let now = Surroundings::look(&reload.config(), RESOLV_CONF);
         if now != seen {
             seen = now;
             reload.surroundings();
