@@ -5,6 +5,10 @@ use common::config::Config;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// See doc/dependencies.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Ironpost's delivery agents.
 #[derive(Debug, Parser)]
 #[command(name = "deliverd", version)]

@@ -5,6 +5,10 @@ use queued::daemon;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// See doc/dependencies.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Ironpost's queue manager.
 #[derive(Debug, Parser)]
 #[command(name = "queued", version)]

@@ -5,6 +5,10 @@ use smtpd::daemon;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// See doc/dependencies.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Ironpost's SMTP server.
 #[derive(Debug, Parser)]
 #[command(name = "smtpd", version)]
