@@ -1,6 +1,7 @@
-//! Bringing a message into memory: rename to `active/`, read, expand, route.
+//! Bringing a message into memory: read, expand, route.
 //!
-//! Nothing is synced here: under which name a file is found after a power cut makes no difference. Expansion is written down before anything is
+//! A new message stays in `incoming/` meanwhile: most are delivered and gone in a moment, and need no other name for it. What stays, or gets a journal, goes to
+//! `active/` ([`Disk::settle_in`]). Nothing is synced here: under which name a file is found after a power cut makes no difference. Expansion is written down before anything is
 //! delivered, so that it happens once; routes are computed anew at each attempt and written nowhere.
 
 use super::{Disk, corrupt, deliver_here};
@@ -21,7 +22,6 @@ use spool::layout::Queue;
 use spool::queue_file::{QueueFile, QueueFileError};
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::Path;
 
 /// What came of loading.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub enum Loaded {
 pub struct Ready {
     /// With all that the journal says.
     pub message: Message,
+    /// `active/`, or still `incoming/`.
+    pub lies_in: Queue,
     /// What workers have to do.
     pub shares: Vec<Share>,
     /// What is decided without them.
@@ -52,15 +54,22 @@ pub struct Ready {
 }
 
 pub(super) fn load(disk: &Disk, id: QueueId, source: Source, now: Timestamp) -> Loaded {
-    let path = disk.spool.path(Queue::Active, id);
-    let renamed = match source {
-        Source::Active => Ok(()),
-        Source::Incoming => disk.spool.storage().rename(&disk.spool.path(Queue::Incoming, id), &path),
-        Source::Deferred(due) => disk.spool.storage().rename(&disk.spool.deferred_path(id, due), &path),
-    };
-    let (result, lies_in) = match renamed {
-        Ok(()) => (read(disk, id, &path, now), Source::Active),
-        Err(error) => (Err(error), source),
+    let active = disk.spool.path(Queue::Active, id);
+    let (result, lies_in) = match source {
+        Source::Incoming => (read(disk, id, Queue::Incoming, now), source),
+        Source::Active => match read(disk, id, Queue::Active, now) {
+            // It has been in memory before and was let go: perhaps before it was worth a name there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                (read(disk, id, Queue::Incoming, now), Source::Incoming)
+            }
+            result => (result, source),
+        },
+        Source::Deferred(due) => {
+            match disk.spool.storage().rename(&disk.spool.deferred_path(id, due), &active) {
+                Ok(()) => (read(disk, id, Queue::Active, now), Source::Active),
+                Err(error) => (Err(error), source),
+            }
+        }
     };
     match result {
         Ok(loaded) => loaded,
@@ -72,12 +81,13 @@ pub(super) fn load(disk: &Disk, id: QueueId, source: Source, now: Timestamp) -> 
     }
 }
 
-fn read(disk: &Disk, id: QueueId, path: &Path, now: Timestamp) -> io::Result<Loaded> {
-    let opened = QueueFile::open(path).and_then(|file| Ok((file.journal()?.1, file)));
+fn read(disk: &Disk, id: QueueId, mut lies_in: Queue, now: Timestamp) -> io::Result<Loaded> {
+    let path = disk.spool.path(lies_in, id);
+    let opened = QueueFile::open(&path).and_then(|file| Ok((file.journal()?.1, file)));
     let (entries, file) = match opened {
         Ok(parts) => parts,
         Err(error) if error.is_corrupt() => {
-            corrupt::set_aside(disk, path, &format!("queue file damaged: {error}"));
+            corrupt::set_aside(disk, &path, &format!("queue file damaged: {error}"));
             return Ok(Loaded::Gone);
         }
         Err(QueueFileError::Io(error)) => return Err(error),
@@ -95,7 +105,7 @@ fn read(disk: &Disk, id: QueueId, path: &Path, now: Timestamp) -> io::Result<Loa
     expanded.iter().cloned().for_each(|entry| message.apply(entry));
     let mut unsaved = Vec::new();
     if !expanded.is_empty()
-        && let Err(error) = super::append(&disk.spool, path, &expanded, false)
+        && let Err(error) = disk.append(id, &mut lies_in, &expanded, false)
     {
         // On a full disk, delivering is what makes room.
         common::error!("{id}: journal not written: {error}; delivered all the same");
@@ -107,7 +117,7 @@ fn read(disk: &Disk, id: QueueId, path: &Path, now: Timestamp) -> io::Result<Loa
     }
     decided.extend(broken);
     let file = if shares.is_empty() { None } else { OpenFile::keep(file.into_parts().1) };
-    Ok(Loaded::Ready(Box::new(Ready { message, shares, decided, unsaved, activated: now, file })))
+    Ok(Loaded::Ready(Box::new(Ready { message, lies_in, shares, decided, unsaved, activated: now, file })))
 }
 
 /// Expands the recipients that no expansion has touched yet. Gives the facts for the journal, and the recipients that cannot be expanded.

@@ -47,12 +47,12 @@ const IN_A_ROW: usize = 4;
 /// What can be asked for.
 #[derive(Debug)]
 pub enum Task {
-    /// Bring a message into `active/`, read it, expand and route it.
+    /// Bring a message into memory: read it, expand and route it.
     Load(QueueId, Source),
     /// An attempt is over: write down what came of it and move the file on.
     Settle(Box<Settle>),
-    /// Append these facts to a message in `active/`, without waiting for the disk.
-    Journal(QueueId, Vec<Entry>),
+    /// Append these facts, if any, to a message in memory, without waiting for the disk. If it lies in `incoming/` still, it goes to `active/` first.
+    Journal(QueueId, Queue, Vec<Entry>),
     /// Copy a local submission out of `maildrop/`.
     PickUp(QueueId),
     /// Do what an admin asked for. The message is not in memory any more.
@@ -70,8 +70,8 @@ pub enum Done {
     Load(QueueId, Source, Loaded),
     /// Of [`Task::Settle`].
     Settle(QueueId, Settled),
-    /// Of [`Task::Journal`]: the entries come back when they could not be written.
-    Journal(QueueId, Vec<Entry>),
+    /// Of [`Task::Journal`]: where it lies now; the entries come back when they could not be written.
+    Journal(QueueId, Queue, Vec<Entry>),
     /// Of [`Task::PickUp`].
     PickUp(QueueId, Picked),
     /// Of [`Task::Change`]: was the message there, and where does it lie now?
@@ -202,9 +202,13 @@ impl Disk {
                 let settled = guarded(|| settle::settle(self, *work, Timestamp::now()));
                 Done::Settle(id, settled.unwrap_or(Settled::Lost))
             }
-            Task::Journal(id, entries) => {
-                let written = guarded(|| self.append(id, &entries, false));
-                Done::Journal(id, if matches!(written, Some(Ok(()))) { Vec::new() } else { entries })
+            Task::Journal(id, mut lies_in, entries) => {
+                let written = guarded(|| {
+                    self.settle_in(id, &mut lies_in)?;
+                    self.append(id, &mut lies_in, &entries, false)
+                });
+                let left = if matches!(written, Some(Ok(()))) { Vec::new() } else { entries };
+                Done::Journal(id, lies_in, left)
             }
             Task::PickUp(id) => {
                 let picked = guarded(|| pickup::pick_up(self, id, Timestamp::now()));
@@ -225,11 +229,22 @@ impl Disk {
         }
     }
 
-    /// Appends to the journal of a message in `active/`.
-    fn append(&self, id: QueueId, entries: &[Entry], sync: bool) -> io::Result<()> {
+    /// A message that stays goes from `incoming/`, where it may lie still, to `active/`, where nobody but queued has a hand.
+    fn settle_in(&self, id: QueueId, lies_in: &mut Queue) -> io::Result<()> {
+        if *lies_in == Queue::Incoming {
+            let to = self.spool.path(Queue::Active, id);
+            self.spool.storage().rename(&self.spool.path(Queue::Incoming, id), &to)?;
+            *lies_in = Queue::Active;
+        }
+        Ok(())
+    }
+
+    /// Appends to the journal of a message in memory.
+    fn append(&self, id: QueueId, lies_in: &mut Queue, entries: &[Entry], sync: bool) -> io::Result<()> {
         if entries.is_empty() {
             return Ok(());
         }
+        self.settle_in(id, lies_in)?;
         append(&self.spool, &self.spool.path(Queue::Active, id), entries, sync)
     }
 
@@ -269,6 +284,7 @@ impl Task {
     fn is_quick(&self) -> bool {
         match self {
             Self::Load(_, Source::Incoming) => true,
+            Self::Journal(_, _, entries) => entries.is_empty(),
             Self::Settle(work) => work.failures == 0 && work.message.next_step() == Step::Remove,
             _ => false,
         }

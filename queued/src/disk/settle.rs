@@ -22,6 +22,8 @@ use std::path::Path;
 pub struct Settle {
     /// With all outcomes.
     pub message: Message,
+    /// `active/`, or still `incoming/`.
+    pub lies_in: Queue,
     /// Facts that are not in the journal yet.
     pub unsaved: Vec<Entry>,
     /// When to try again, should it have to wait.
@@ -54,9 +56,9 @@ pub(super) fn settle(disk: &Disk, mut work: Settle, now: Timestamp) -> Settled {
         Err(error) => error,
     };
     let id = work.message.id;
-    let path = disk.spool.path(Queue::Active, id);
+    let path = disk.spool.path(work.lies_in, id);
     if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        common::error!("{id}: its file vanished from active/: nothing more can be done for it");
+        common::error!("{id}: its file vanished from {}/: nothing more can be done for it", work.lies_in.name());
         return Settled::Removed;
     }
     if error.kind() == io::ErrorKind::InvalidData {
@@ -73,7 +75,7 @@ pub(super) fn settle(disk: &Disk, mut work: Settle, now: Timestamp) -> Settled {
 fn try_settle(disk: &Disk, work: &mut Settle, now: Timestamp) -> io::Result<Settled> {
     let (id, settings) = (work.message.id, disk.settings());
     if work.suspect {
-        match check_content(&disk.spool.path(Queue::Active, id)) {
+        match check_content(&disk.spool.path(work.lies_in, id)) {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(error),
             // A disk that cannot be read, now or ever: what is known of the message is written down all the same, and its time runs.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -89,13 +91,17 @@ fn try_settle(disk: &Disk, work: &mut Settle, now: Timestamp) -> io::Result<Sett
         work.unsaved.push(Entry::Attempted { at: now, results });
     }
     loop {
-        match work.message.next_step() {
+        let step = work.message.next_step();
+        if !matches!(step, Step::Remove) {
+            disk.settle_in(id, &mut work.lies_in)?;
+        }
+        match step {
             // What fails altogether fails again after a crash: no need to write it down first.
             Step::Notify(failed) => {
                 tell(disk, work, News::Failed, &failed, failed.len() < work.message.len(), now)?
             }
             Step::Confirm(done) => tell(disk, work, News::Succeeded, &done, true, now)?,
-            Step::Remove => return remove(disk, id),
+            Step::Remove => return remove(disk, id, work.lies_in),
             Step::Defer => break,
         }
     }
@@ -107,7 +113,7 @@ fn try_settle(disk: &Disk, work: &mut Settle, now: Timestamp) -> io::Result<Sett
     // Only outcomes are worth a sync: without the count of attempts nothing goes wrong. But a message that waits is durable as a file
     // from its first deferral on, and not in the commit log alone.
     let first = work.message.attempts == 1;
-    let saved = save(disk, id, &mut work.unsaved, news || first)
+    let saved = save(disk, work, news || first)
         .and_then(|()| if first { disk.active.sync() } else { Ok(()) });
     if saved.is_err() {
         work.unsaved.retain(|entry| !matches!(entry, Entry::Retry { .. }));
@@ -132,7 +138,7 @@ fn tell(
     now: Timestamp,
 ) -> io::Result<()> {
     if save_first && !recipients.is_empty() {
-        save(disk, work.message.id, &mut work.unsaved, false)?;
+        save(disk, work, false)?;
     }
     for part in recipients.chunks(crate::bounce::MAX_REPORTS) {
         let notification = notify::commit(disk, &disk.settings(), &work.message, news, part, now)?;
@@ -153,14 +159,14 @@ fn check_content(path: &Path) -> io::Result<()> {
 }
 
 /// Written facts are unsaved no more.
-fn save(disk: &Disk, id: QueueId, unsaved: &mut Vec<Entry>, sync: bool) -> io::Result<()> {
-    disk.append(id, unsaved, sync)?;
-    unsaved.clear();
+fn save(disk: &Disk, work: &mut Settle, sync: bool) -> io::Result<()> {
+    disk.append(work.message.id, &mut work.lies_in, &work.unsaved, sync)?;
+    work.unsaved.clear();
     Ok(())
 }
 
-fn remove(disk: &Disk, id: QueueId) -> io::Result<Settled> {
-    match disk.spool.storage().remove(&disk.spool.path(Queue::Active, id)) {
+fn remove(disk: &Disk, id: QueueId, lies_in: Queue) -> io::Result<Settled> {
+    match disk.spool.storage().remove(&disk.spool.path(lies_in, id)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             common::warn!("{id}: done, but its file was gone already");
         }

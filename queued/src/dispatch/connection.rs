@@ -12,7 +12,9 @@ use common::destination::Transport;
 use common::packet::PacketSocket;
 use nix::sys::socket::{Shutdown, shutdown};
 use spool::dispatch::{FromWorker, Job, MAX_FRAME, ToWorker, VERSION};
+use spool::id::QueueId;
 use spool::layout::{Queue, Spool};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -178,7 +180,7 @@ fn write(
         let sent = match outgoing {
             Outgoing::Cancel(number) => send(socket, &ToWorker::Cancel(number), None),
             Outgoing::Job(job, Some(file)) => send(socket, &ToWorker::Job(*job), Some(file.as_fd())),
-            Outgoing::Job(job, None) => match open(&spool.path(Queue::Active, job.queue_id)) {
+            Outgoing::Job(job, None) => match open_message(spool, job.queue_id) {
                 Ok(file) => send(socket, &ToWorker::Job(*job), Some(file.as_fd())),
                 Err(error) => {
                     let _ = events.send(Event::Unsent { worker: id, job: job.number, error });
@@ -196,6 +198,15 @@ fn write(
             return;
         }
     }
+}
+
+/// It may go from `incoming/` to `active/` meanwhile.
+fn open_message(spool: &Spool, id: QueueId) -> io::Result<File> {
+    let in_queue = |queue| open(&spool.path(queue, id));
+    [Queue::Incoming, Queue::Active].into_iter().fold(in_queue(Queue::Active), |found, queue| match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => in_queue(queue),
+        found => found,
+    })
 }
 
 fn send(socket: &PacketSocket, frame: &ToWorker, file: Option<BorrowedFd<'_>>) -> io::Result<()> {

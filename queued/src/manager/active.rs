@@ -10,6 +10,7 @@ use common::time::Timestamp;
 use spool::dispatch::{JobRecipient, MAX_RECIPIENTS};
 use spool::envelope::Recipient;
 use spool::journal::{Entry, News};
+use spool::layout::Queue;
 use std::collections::HashMap;
 
 /// See the head of the file.
@@ -17,6 +18,8 @@ use std::collections::HashMap;
 pub(super) struct Active {
     /// Empty while it is being settled.
     pub(super) message: Option<Message>,
+    /// `active/`, or still `incoming/`: true while no file thread has it.
+    lies_in: Queue,
     /// When it was accepted.
     pub(super) arrived: Timestamp,
     /// When this attempt began.
@@ -39,10 +42,11 @@ pub(super) struct Active {
 
 impl Active {
     pub(super) fn new(ready: Ready) -> Self {
-        let Ready { message, decided, unsaved, activated, shares: _, file } = ready;
+        let Ready { message, lies_in, decided, unsaved, activated, shares: _, file } = ready;
         let arrived = message.arrived;
         let mut active = Self {
             message: Some(message),
+            lies_in,
             arrived,
             activated,
             attempted: false,
@@ -158,14 +162,25 @@ impl Active {
         self.unsaved.iter().any(|(_, status)| status.outcome != Outcome::Deferred)
     }
 
-    /// The outcomes to be journalled now.
-    pub(super) fn save(&mut self) -> Vec<Entry> {
-        self.saving = true;
-        self.take_unsaved()
+    /// Has it stayed in `incoming/` so far?
+    pub(super) fn is_new(&self) -> bool {
+        self.lies_in == Queue::Incoming
     }
 
-    /// The journal was written, but for these.
-    pub(super) fn saved(&mut self, left: Vec<Entry>) {
+    /// Where it lies, and the outcomes to be journalled now.
+    pub(super) fn save(&mut self) -> (Queue, Vec<Entry>) {
+        self.saving = true;
+        (self.lies_in, self.take_unsaved())
+    }
+
+    /// The journal was written, but for these, and the message lies there now.
+    pub(super) fn saved(&mut self, lies_in: Queue, left: Vec<Entry>) {
+        self.lies_in = lies_in;
+        self.saved_none(left);
+    }
+
+    /// As it was: nothing was written.
+    pub(super) fn saved_none(&mut self, left: Vec<Entry>) {
         self.saving = false;
         // Behind what could not be written comes what was added meanwhile.
         self.leftover.splice(0..0, left);
@@ -178,6 +193,7 @@ impl Active {
         self.file = None;
         Some(Settle {
             message,
+            lies_in: self.lies_in,
             unsaved: self.take_unsaved(),
             due,
             failures: self.failures,
@@ -188,6 +204,7 @@ impl Active {
     /// It could not be settled; all that is known stays here.
     pub(super) fn unfinished(&mut self, work: Settle) {
         self.message = Some(work.message);
+        self.lies_in = work.lies_in;
         self.leftover = work.unsaved;
         self.failures = work.failures;
     }

@@ -12,6 +12,7 @@ use common::time::Timestamp;
 use spool::control::Verb;
 use spool::id::QueueId;
 use spool::journal::Entry;
+use spool::layout::Queue;
 use std::collections::HashMap;
 use std::sync::mpsc::SyncSender;
 
@@ -162,12 +163,12 @@ impl Manager {
             if !active.is_here() {
                 return;
             }
-            let unsaved = active.save();
+            let (lies_in, unsaved) = active.save();
             if wanted.verb == Verb::Delete {
                 // On a full disk, deleting is what makes room.
                 wanted.unsaved = unsaved;
             } else if !unsaved.is_empty() {
-                self.pool.give(Task::Journal(id, unsaved));
+                self.pool.give(Task::Journal(id, lies_in, unsaved));
                 return;
             }
         }
@@ -176,10 +177,10 @@ impl Manager {
     }
 
     /// The journal of a message was written, but for these entries.
-    pub(super) fn journalled(&mut self, id: QueueId, left: Vec<Entry>, now: Timestamp) {
+    pub(super) fn journalled(&mut self, id: QueueId, lies_in: Queue, left: Vec<Entry>, now: Timestamp) {
         let complete = left.is_empty();
         if let Some(active) = self.active.get_mut(&id) {
-            active.saved(left);
+            active.saved(lies_in, left);
         }
         if !self.changes.waiting_for(id) {
             self.proceed(id, now);
@@ -199,7 +200,7 @@ impl Manager {
                 self.scheduler.forget(id, now);
                 // What came while the file got its new name.
                 if let Some(mut active) = self.active.remove(&id).filter(Active::worth_saving) {
-                    self.pool.give(Task::Late(id, active.save()));
+                    self.pool.give(Task::Late(id, active.save().1));
                 }
                 if changed == Changed::Active {
                     self.scheduler.arrived(id, Source::Active);
@@ -212,7 +213,7 @@ impl Manager {
 
     fn go_on(&mut self, id: QueueId, unsaved: Vec<Entry>, instead: Option<Instead>, now: Timestamp) {
         if let Some(active) = self.active.get_mut(&id) {
-            active.saved(unsaved);
+            active.saved_none(unsaved);
             self.proceed(id, now);
             return;
         }

@@ -9,6 +9,7 @@ mod changes;
 mod deliveries;
 mod event;
 mod lately;
+mod newcomers;
 pub mod status;
 mod submissions;
 
@@ -25,7 +26,9 @@ use common::signals::Signal;
 use common::time::Timestamp;
 use deliveries::Deliveries;
 use lately::Counters;
+use newcomers::Newcomers;
 use spool::id::QueueId;
+use spool::layout::Queue;
 use spool::pressure::Gauge;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -63,6 +66,7 @@ pub struct Manager {
     gauge: Gauge,
     /// Messages with fresh outcomes. What becomes of them is decided when the scheduler has said whether the attempt is over: then the happy path writes no journal.
     answered: Vec<QueueId>,
+    newcomers: Newcomers,
     stopping: Option<Timestamp>,
     since: Timestamp,
     lately: Counters,
@@ -100,6 +104,7 @@ impl Manager {
             changes: Changes::default(),
             again: BTreeSet::new(),
             answered: Vec::new(),
+            newcomers: Newcomers::default(),
             stopping: None,
             since: Timestamp::now(),
             lately: Counters::default(),
@@ -159,6 +164,7 @@ impl Manager {
             self.scheduler.deadline(),
             self.deliveries.deadline(),
             self.again.first().map(|(at, _)| *at),
+            self.newcomers.deadline(),
             self.stopping,
         ]
         .into_iter()
@@ -278,7 +284,8 @@ impl Manager {
                 self.pool.give(Task::Settle(Box::new(work)));
             }
         } else if active.worth_saving() {
-            self.pool.give(Task::Journal(id, active.save()));
+            let (lies_in, entries) = active.save();
+            self.pool.give(Task::Journal(id, lies_in, entries));
         }
     }
 
@@ -286,7 +293,7 @@ impl Manager {
         self.pool.received();
         match done {
             Done::Load(id, source, loaded) => self.loaded(id, source, loaded, now),
-            Done::Journal(id, left) => self.journalled(id, left, now),
+            Done::Journal(id, lies_in, left) => self.journalled(id, lies_in, left, now),
             Done::Settle(id, settled) => self.settled(id, settled, now),
             Done::PickUp(id, picked) => {
                 self.changes.picked(id, picked);
@@ -308,6 +315,9 @@ impl Manager {
                     recipients: ready.message.len(),
                 };
                 let shares = std::mem::take(&mut ready.shares);
+                if ready.lies_in == Queue::Incoming {
+                    self.newcomers.came(id, now);
+                }
                 self.active.insert(id, Active::new(ready));
                 if !self.scheduler.loaded(id, facts, shares, now) {
                     self.active.remove(&id);
@@ -352,6 +362,7 @@ impl Manager {
 
     fn expire(&mut self, now: Timestamp) {
         self.deliveries.expire(now);
+        self.settle_in(now);
         while let Some(&(at, again)) = self.again.first().filter(|(at, _)| *at <= now) {
             self.again.remove(&(at, again));
             match again {

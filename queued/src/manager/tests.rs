@@ -154,6 +154,13 @@ fn a_stuck_worker_is_ended_by_the_wall_clock_limit_and_its_job_is_retried() {
 
     let end = job.deadline.after(ANSWER_GRACE);
     assert!(end.since(now) >= Duration::from_secs(1800) && end.since(now) < Duration::from_secs(2000));
+    // A message that stays gets a name in active/, and no moment earlier.
+    let lies_in = |queue| spool.find(id).is_some_and(|(found, _)| found == queue);
+    let soon = manager.deadline().unwrap();
+    manager.until(Timestamp(soon.0 - 1), |manager| manager.pool.outstanding() == 0);
+    assert!(lies_in(Queue::Incoming));
+    manager.until(soon, |manager| manager.pool.outstanding() == 0);
+    assert!(lies_in(Queue::Active));
     assert_eq!(manager.deadline(), Some(end), "it wakes for that");
     manager.until(Timestamp(end.0 - 1), |_| true);
     assert_eq!(manager.deliveries.workers.len(), 2, "not a moment earlier");

@@ -193,9 +193,9 @@ impl Keeper {
     }
 
     fn deliver(&mut self, ready: Ready) -> Result<(), String> {
-        let Ready { mut message, decided, mut unsaved, .. } = ready;
+        let Ready { mut message, mut lies_in, decided, mut unsaved, .. } = ready;
         assert!(decided.is_empty(), "no route of these decides by itself");
-        let (tag, about) = self.read(&self.disk.spool().path(Queue::Active, message.id))?;
+        let (tag, about) = self.read(&self.disk.spool().path(lies_in, message.id))?;
         let pending: Vec<(u32, String)> =
             message.pending().map(|(number, r)| (number, r.address.to_string())).collect();
         for (number, recipient) in pending {
@@ -215,7 +215,11 @@ impl Keeper {
             message.record(number, status.clone());
             let entry = Entry::Attempted { at: message.arrived, results: vec![(number, status)] };
             if self.as_they_come {
-                self.disk.run(Task::Journal(message.id, vec![entry]));
+                if let Done::Journal(_, now, _) =
+                    self.disk.run(Task::Journal(message.id, lies_in, vec![entry]))
+                {
+                    lies_in = now;
+                }
             } else {
                 unsaved.push(entry);
             }
@@ -223,6 +227,7 @@ impl Keeper {
         let id = message.id;
         match self.disk.run(Task::Settle(Box::new(Settle {
             message,
+            lies_in,
             unsaved,
             due: DUE,
             failures: 0,

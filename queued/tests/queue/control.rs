@@ -151,7 +151,7 @@ fn what_is_not_written_down_is_not_lost_to_a_change() {
     let agent = system.worker(Transport::Smtp, 10);
     let id = system.accept("alice@here.example", &["a@one.example", "b@two.example"]);
     let (one, two) = (agent.job(), agent.job());
-    let path = system.spool.path(Queue::Active, id);
+    let path = system.wait_in(id, Queue::Active);
     let set_mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     set_mode(0o444);
@@ -214,7 +214,7 @@ fn a_submission_can_be_handed_over_as_an_open_file() {
         text.ends_with("Subject: x\r\n\r\nbody\r\n") && text.contains("\r\nFrom: alice@here.example\r\n"),
         "{text}"
     );
-    let stored = QueueFile::open(&system.spool.path(Queue::Active, *id)).unwrap();
+    let stored = QueueFile::open(&system.wait_in(*id, Queue::Active)).unwrap();
     assert!(matches!(stored.envelope().origin, Origin::Local { .. }));
     // No file, and a file that is no queue file.
     assert!(matches!(send(&Request::Submit, &[]).as_slice(), [Answer::Refused { .. }]));

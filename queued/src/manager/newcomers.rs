@@ -1,0 +1,48 @@
+//! Messages that lie in `incoming/` still while they are delivered. Most are gone at once, and never get another name; those who stay get one in `active/`,
+//! where nobody but queued has a hand, and where people look for what is being delivered.
+
+use super::Manager;
+use crate::disk::Task;
+use common::time::Timestamp;
+use spool::id::QueueId;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// What is in memory for so long has come to stay.
+const SOON: Duration = Duration::from_secs(1);
+
+/// In the order in which their time comes.
+#[derive(Debug, Default)]
+pub(super) struct Newcomers(VecDeque<(Timestamp, QueueId)>);
+
+impl Newcomers {
+    /// This one was loaded.
+    pub(super) fn came(&mut self, id: QueueId, now: Timestamp) {
+        self.0.push_back((now.after(SOON), id));
+    }
+
+    /// When the first one's time comes.
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        self.0.front().map(|(at, _)| *at)
+    }
+}
+
+impl Manager {
+    /// Has those moved whose time has come. One that a file thread has goes to `active/` by it, or away.
+    pub(super) fn settle_in(&mut self, now: Timestamp) {
+        while let Some(&(at, id)) = self.newcomers.0.front() {
+            // Those who have gone meanwhile need not wake anybody.
+            let active = self.active.get_mut(&id).filter(|active| active.is_new());
+            if active.is_some() && at > now {
+                return;
+            }
+            self.newcomers.0.pop_front();
+            if let Some(active) = active.filter(|active| active.is_here())
+                && !self.changes.touches(id)
+            {
+                let (lies_in, entries) = active.save();
+                self.pool.give(Task::Journal(id, lies_in, entries));
+            }
+        }
+    }
+}
