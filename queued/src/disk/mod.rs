@@ -8,11 +8,14 @@ mod deliver_here;
 mod load;
 mod notify;
 mod pickup;
+mod pool;
 mod rename;
 mod settle;
 mod submission;
+mod turns;
 
 pub use load::{Loaded, Ready};
+pub use pool::Pool;
 pub use settle::{Settle, Settled};
 
 use crate::bounce::Texts;
@@ -31,18 +34,12 @@ use spool::layout::{OWN_MODE, Queue, Spool};
 use spool::queue_file::{QueueFile, QueueFileError};
 use spool::storage::Folder;
 use spool::writer::Spooler;
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-
-/// How many threads do file work. Most of their time is spent waiting for the disk.
-const THREADS: usize = 8;
-/// For so many quick tasks one thread is woken.
-const IN_A_ROW: usize = 4;
 
 /// What can be asked for.
 #[derive(Debug)]
@@ -279,7 +276,7 @@ fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
 }
 
 impl Task {
-    /// Is it done in microseconds unless the disk is in the way? Of these a thread does several in a row; each of the others may
+    /// Is it done in microseconds unless the disk is in the way? One thread does all of these; each of the others may
     /// take its time (content is read or copied, something is synced) and holds up nothing.
     fn is_quick(&self) -> bool {
         match self {
@@ -288,116 +285,5 @@ impl Task {
             Self::Settle(work) => work.failures == 0 && work.message.next_step() == Step::Remove,
             _ => false,
         }
-    }
-}
-
-/// The threads.
-#[derive(Debug)]
-pub struct Pool {
-    tasks: Arc<Tasks>,
-    outstanding: usize,
-    /// Given out, but nobody has been woken for it yet.
-    fresh: Vec<Task>,
-}
-
-/// What waits for a thread.
-#[derive(Debug, Default)]
-struct Tasks {
-    waiting: Mutex<Waiting>,
-    more: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    tasks: VecDeque<Task>,
-    /// Threads that sleep: a busy one looks for more by itself, and is not woken.
-    idle: usize,
-    over: bool,
-}
-
-impl Tasks {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes these and wakes as many threads as they are worth: waking one costs more than a quick task does.
-    fn add(&self, tasks: &mut Vec<Task>) {
-        let quick = tasks.iter().filter(|task| task.is_quick()).count();
-        let worth = quick.div_ceil(IN_A_ROW) + tasks.len() - quick;
-        let mut waiting = self.lock();
-        waiting.tasks.extend(tasks.drain(..));
-        let wake = worth.min(waiting.idle);
-        drop(waiting);
-        for _ in 0..wake {
-            self.more.notify_one();
-        }
-    }
-
-    /// Waits for the next one; `None` when there will be none.
-    fn next(&self) -> Option<Task> {
-        let mut waiting = self.lock();
-        loop {
-            if let Some(task) = waiting.tasks.pop_front() {
-                // What stands behind it was to be done by this thread, too.
-                if !task.is_quick() && !waiting.tasks.is_empty() && waiting.idle > 0 {
-                    self.more.notify_one();
-                }
-                return Some(task);
-            }
-            if waiting.over {
-                return None;
-            }
-            waiting.idle += 1;
-            waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-            waiting.idle -= 1;
-        }
-    }
-}
-
-/// The threads end when they have done what they were given.
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.wake();
-        self.tasks.lock().over = true;
-        self.tasks.more.notify_all();
-    }
-}
-
-impl Pool {
-    /// Starts them. `report` hands a result to the owner of the queue.
-    pub fn start(disk: &Arc<Disk>, report: impl Fn(Done) + Clone + Send + 'static) -> io::Result<Self> {
-        let pool = Self { tasks: Arc::default(), outstanding: 0, fresh: Vec::new() };
-        for number in 0..THREADS {
-            let (disk, tasks, report) = (disk.clone(), pool.tasks.clone(), report.clone());
-            std::thread::Builder::new().name(format!("disk-{number}")).spawn(move || {
-                while let Some(task) = tasks.next() {
-                    report(disk.run(task));
-                }
-            })?;
-        }
-        Ok(pool)
-    }
-
-    /// Gives out a task, which begins after [`Pool::wake`]. Does not wait: the caller bounds how many are out.
-    pub fn give(&mut self, task: Task) {
-        self.outstanding += 1;
-        self.fresh.push(task);
-    }
-
-    /// Lets begin what has been given out.
-    pub fn wake(&mut self) {
-        if !self.fresh.is_empty() {
-            self.tasks.add(&mut self.fresh);
-        }
-    }
-
-    /// To be called for each result received.
-    pub fn received(&mut self) {
-        self.outstanding = self.outstanding.saturating_sub(1);
-    }
-
-    /// Tasks whose results have not been received.
-    pub fn outstanding(&self) -> usize {
-        self.outstanding
     }
 }

@@ -123,7 +123,7 @@ impl Manager {
             for id in std::mem::take(&mut self.answered) {
                 self.proceed(id, now);
             }
-            self.pool.wake();
+            let look_again = self.pool.wake().unwrap_or(LOOK);
             self.show_pressure();
             if self.may_stop(now) {
                 return;
@@ -131,7 +131,7 @@ impl Manager {
             if taken >= CROWD {
                 std::thread::sleep(REST);
             }
-            let wait = self.deadline().map_or(LOOK, |deadline| deadline.since(now).min(LOOK));
+            let wait = self.deadline().map_or(LOOK, |deadline| deadline.since(now)).min(look_again);
             match self.events.recv_timeout(wait) {
                 Ok(event) => self.take(event),
                 Err(RecvTimeoutError::Timeout) => {}
