@@ -17,7 +17,7 @@ pub struct Smtpd {
     pub message_size_limit: ByteSize,
     /// Most recipients of a message.
     pub recipient_limit: u32,
-    /// Threads that serve sessions; 0: one for each processor.
+    /// Threads that serve sessions; 0: one for every two processors.
     pub workers: u16,
     /// Most sessions at once.
     pub max_connections: u32,
