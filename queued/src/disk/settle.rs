@@ -58,7 +58,10 @@ pub(super) fn settle(disk: &Disk, mut work: Settle, now: Timestamp) -> Settled {
     let id = work.message.id;
     let path = disk.spool.path(work.lies_in, id);
     if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        common::error!("{id}: its file vanished from {}/: nothing more can be done for it", work.lies_in.name());
+        common::error!(
+            "{id}: its file vanished from {}/: nothing more can be done for it",
+            work.lies_in.name()
+        );
         return Settled::Removed;
     }
     if error.kind() == io::ErrorKind::InvalidData {
@@ -113,8 +116,8 @@ fn try_settle(disk: &Disk, work: &mut Settle, now: Timestamp) -> io::Result<Sett
     // Only outcomes are worth a sync: without the count of attempts nothing goes wrong. But a message that waits is durable as a file
     // from its first deferral on, and not in the commit log alone.
     let first = work.message.attempts == 1;
-    let saved = save(disk, work, news || first)
-        .and_then(|()| if first { disk.active.sync() } else { Ok(()) });
+    let saved =
+        save(disk, work, news || first).and_then(|()| if first { disk.active.sync() } else { Ok(()) });
     if saved.is_err() {
         work.unsaved.retain(|entry| !matches!(entry, Entry::Retry { .. }));
         work.message.attempts = work.message.attempts.saturating_sub(1);
