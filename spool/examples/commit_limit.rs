@@ -1,7 +1,7 @@
 //! The disk's own limit: messages of 4 KiB committed by the real [`Spooler`] with nothing around it, for `bench/`.
 //!
 //! `commit_limit FOLDER THREADS MESSAGES file|log` prints commits per second, milliseconds a commit takes (mean), CPU seconds per 1,000 messages, of
-//! the whole life of a file: committed in one folder, renamed to another, unlinked; and how many were committed as files. `file`: each message is synced
+//! the whole life of a file that is delivered at once: committed, unlinked; and how many were committed as files. `file`: each message is synced
 //! by its own thread. `log`: through the commit log, kept as queued keeps it; a commit is then from the hand-over on, the making of the file included.
 //! Makes a spool in FOLDER, which must be there. Any error ends it.
 
@@ -131,9 +131,7 @@ impl Bench {
                 Some(log) => self.hand_over(log, make)?,
             };
             committing += seconds;
-            let path = self.spool.path(Queue::Active, id);
-            fs::rename(self.spool.path(Queue::Incoming, id), &path)?;
-            fs::remove_file(path)?;
+            fs::remove_file(self.spool.path(Queue::Incoming, id))?;
             if let Some(log) = &self.log {
                 log.keeper.completed(id);
             }

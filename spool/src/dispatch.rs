@@ -54,7 +54,7 @@ pub struct Job {
     pub content: ContentFacts,
     /// When the message was accepted.
     pub arrived: Timestamp,
-    /// When this attempt entered `active/`; with `dispatched` the first two numbers of `delays=`.
+    /// When this attempt began: the message was loaded; with `dispatched` the first two numbers of `delays=`.
     pub activated: Timestamp,
     /// When this job was handed out.
     pub dispatched: Timestamp,

@@ -34,9 +34,9 @@ use std::sync::Arc;
 pub enum Queue {
     /// Submitted by programs of this machine, not yet taken in.
     Maildrop,
-    /// Just accepted.
+    /// Just accepted; most are delivered from here.
     Incoming,
-    /// Being delivered or about to be.
+    /// Being delivered, for longer than a moment, or about to be.
     Active,
     /// Waiting for a retry.
     Deferred,

@@ -3,9 +3,9 @@
 //! | state | who makes it | meaning | after a crash |
 //! | --- | --- | --- | --- |
 //! | unnamed file | smtpd, sendmail, queued ([`writer`]) | a message on its way in; nothing promised | gone with its process |
-//! | `incoming/ID` | smtpd, after the file's data is on stable storage; `250` is sent after the folder is, too. Or: after the [`commit_log`] has it | accepted | restored from the log after another boot; taken in at start |
-//! | `maildrop/ID` | sendmail, in the same way | submitted; a hostile file until copied | copied into `active/` under the same ID, then removed |
-//! | `active/ID` | queued, by rename | being delivered or about to be | attempted again at once, but for what the journal says is done |
+//! | `incoming/ID` | smtpd, after the file's data is on stable storage; `250` is sent after the folder is, too. Or: after the [`commit_log`] has it | accepted; perhaps being delivered | restored from the log after another boot; taken in at start |
+//! | `maildrop/ID` | sendmail, in the same way | submitted; a hostile file until copied | copied into `incoming/` under the same ID, then removed |
+//! | `active/ID` | queued, by rename | being delivered, for longer than a moment, or about to be | attempted again at once, but for what the journal says is done |
 //! | `deferred/XX/ID.DUE` | queued, by rename, after the journal is on stable storage | waiting until DUE (seconds since 1970) | waits on |
 //! | `hold/ID` | queued, by rename | kept until released | kept |
 //! | `corrupt/NAME` | queued, by rename | could not be read; for an admin's eyes | kept |

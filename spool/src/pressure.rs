@@ -1,4 +1,4 @@
-//! Back-pressure: when new mail comes in faster than it can be taken out of `incoming/`, acceptance slows down instead of the disk filling up.
+//! Back-pressure: when new mail comes in faster than it can be brought into memory, acceptance slows down instead of the disk filling up.
 //!
 //! queued shows it by a file, `public/busy`, which is there while more new messages wait than [`HIGH`], and until they are fewer than [`LOW`]. smtpd looks for it at most
 //! once a second and then takes [`DELAY`] for each message, in each of the turns that it has for file work. A hint and nothing more: without the file, or with one that a dead

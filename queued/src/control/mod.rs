@@ -202,7 +202,7 @@ fn walk(
     };
     pass(selection.clone(), &mut missing)?;
     if !missing.is_empty() {
-        // One that went back to active/ behind our back.
+        // One that went to active/ behind our back.
         let ids = missing.iter().copied().collect();
         pass(Selection { ids, ..selection }, &mut missing)?;
     }

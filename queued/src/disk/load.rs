@@ -4,7 +4,7 @@
 //! `active/` ([`Disk::settle_in`]). Nothing is synced here: under which name a file is found after a power cut makes no difference. Expansion is written down before anything is
 //! delivered, so that it happens once; routes are computed anew at each attempt and written nowhere.
 
-use super::{Disk, corrupt, deliver_here};
+use super::{Disk, Place, corrupt, deliver_here};
 use crate::dispatch::OpenFile;
 use crate::message::Message;
 use crate::scheduler::destinations::Lane;
@@ -15,6 +15,7 @@ use common::routing::{Expansion, Router};
 use common::status::Status;
 use common::time::Timestamp;
 use common::users::Lookup;
+use rustix::fs::{Access, access};
 use spool::envelope::Recipient;
 use spool::id::QueueId;
 use spool::journal::Entry;
@@ -22,6 +23,7 @@ use spool::layout::Queue;
 use spool::queue_file::{QueueFile, QueueFileError};
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 /// What came of loading.
 #[derive(Debug)]
@@ -39,8 +41,8 @@ pub enum Loaded {
 pub struct Ready {
     /// With all that the journal says.
     pub message: Message,
-    /// `active/`, or still `incoming/`.
-    pub lies_in: Queue,
+    /// Where its file lies, and which it is.
+    pub place: Place,
     /// What workers have to do.
     pub shares: Vec<Share>,
     /// What is decided without them.
@@ -81,8 +83,12 @@ pub(super) fn load(disk: &Disk, id: QueueId, source: Source, now: Timestamp) -> 
     }
 }
 
-fn read(disk: &Disk, id: QueueId, mut lies_in: Queue, now: Timestamp) -> io::Result<Loaded> {
-    let path = disk.spool.path(lies_in, id);
+fn read(disk: &Disk, id: QueueId, queue: Queue, now: Timestamp) -> io::Result<Loaded> {
+    let path = disk.spool.path(queue, id);
+    if queue == Queue::Incoming {
+        // What could not be removed afterwards would be delivered again and again.
+        access(&disk.spool.directory(queue), Access::WRITE_OK)?;
+    }
     let opened = QueueFile::open(&path).and_then(|file| Ok((file.journal()?.1, file)));
     let (entries, file) = match opened {
         Ok(parts) => parts,
@@ -93,6 +99,7 @@ fn read(disk: &Disk, id: QueueId, mut lies_in: Queue, now: Timestamp) -> io::Res
         Err(QueueFileError::Io(error)) => return Err(error),
         Err(error) => return Err(io::Error::other(error)),
     };
+    let mut place = Place { queue, inode: file.file().metadata()?.ino() };
     let mut message = Message::new(id, file.envelope().clone(), file.facts(), file.content_offset(), entries);
     common::info!(
         "{id}: from=<{}>, size={}, nrcpt={} (queue active)",
@@ -105,7 +112,7 @@ fn read(disk: &Disk, id: QueueId, mut lies_in: Queue, now: Timestamp) -> io::Res
     expanded.iter().cloned().for_each(|entry| message.apply(entry));
     let mut unsaved = Vec::new();
     if !expanded.is_empty()
-        && let Err(error) = disk.append(id, &mut lies_in, &expanded, false)
+        && let Err(error) = disk.append(id, &mut place, &expanded, false)
     {
         // On a full disk, delivering is what makes room.
         common::error!("{id}: journal not written: {error}; delivered all the same");
@@ -117,7 +124,7 @@ fn read(disk: &Disk, id: QueueId, mut lies_in: Queue, now: Timestamp) -> io::Res
     }
     decided.extend(broken);
     let file = if shares.is_empty() { None } else { OpenFile::keep(file.into_parts().1) };
-    Ok(Loaded::Ready(Box::new(Ready { message, lies_in, shares, decided, unsaved, activated: now, file })))
+    Ok(Loaded::Ready(Box::new(Ready { message, place, shares, decided, unsaved, activated: now, file })))
 }
 
 /// Expands the recipients that no expansion has touched yet. Gives the facts for the journal, and the recipients that cannot be expanded.

@@ -25,6 +25,7 @@ use common::address::Domain;
 use common::config::Config;
 use common::tables::Tables;
 use common::time::Timestamp;
+use rustix::fs::{FlockOperation, flock};
 use spool::commit_log::Keeper;
 use spool::control::Verb;
 use spool::group_sync::GroupSync;
@@ -34,12 +35,35 @@ use spool::layout::{OWN_MODE, Queue, Spool};
 use spool::queue_file::{QueueFile, QueueFileError};
 use spool::storage::Folder;
 use spool::writer::Spooler;
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+
+/// Where the file of a message in memory lies, and which it is.
+///
+/// In `incoming/` smtpd has a hand, too: had somebody broken into it, he could put another file there after ours has been read, such as another message, to
+/// have that sent to him. So before a file is used again it is looked at whether it is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// `active/`, or still `incoming/`.
+    pub queue: Queue,
+    /// As it was when it was read.
+    pub inode: u64,
+}
+
+impl Place {
+    /// `InvalidData` when it is another file than the one that was read.
+    pub fn check(self, file: &Metadata) -> io::Result<()> {
+        if file.is_file() && file.ino() == self.inode {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, "another file lies where the message was"))
+    }
+}
 
 /// What can be asked for.
 #[derive(Debug)]
@@ -49,7 +73,7 @@ pub enum Task {
     /// An attempt is over: write down what came of it and move the file on.
     Settle(Box<Settle>),
     /// Append these facts, if any, to a message in memory, without waiting for the disk. If it lies in `incoming/` still, it goes to `active/` first.
-    Journal(QueueId, Queue, Vec<Entry>),
+    Journal(QueueId, Place, Vec<Entry>),
     /// Copy a local submission out of `maildrop/`.
     PickUp(QueueId),
     /// Do what an admin asked for. The message is not in memory any more.
@@ -68,7 +92,7 @@ pub enum Done {
     /// Of [`Task::Settle`].
     Settle(QueueId, Settled),
     /// Of [`Task::Journal`]: where it lies now; the entries come back when they could not be written.
-    Journal(QueueId, Queue, Vec<Entry>),
+    Journal(QueueId, Place, Vec<Entry>),
     /// Of [`Task::PickUp`].
     PickUp(QueueId, Picked),
     /// Of [`Task::Change`]: was the message there, and where does it lie now?
@@ -199,13 +223,16 @@ impl Disk {
                 let settled = guarded(|| settle::settle(self, *work, Timestamp::now()));
                 Done::Settle(id, settled.unwrap_or(Settled::Lost))
             }
-            Task::Journal(id, mut lies_in, entries) => {
+            Task::Journal(id, mut place, entries) => {
                 let written = guarded(|| {
-                    self.settle_in(id, &mut lies_in)?;
-                    self.append(id, &mut lies_in, &entries, false)
+                    self.settle_in(id, &mut place)?;
+                    self.append(id, &mut place, &entries, false)
                 });
+                if let Some(Err(error)) = &written {
+                    common::error!("{id}: cannot be written to: {error}; tried again later");
+                }
                 let left = if matches!(written, Some(Ok(()))) { Vec::new() } else { entries };
-                Done::Journal(id, lies_in, left)
+                Done::Journal(id, place, left)
             }
             Task::PickUp(id) => {
                 let picked = guarded(|| pickup::pick_up(self, id, Timestamp::now()));
@@ -227,21 +254,25 @@ impl Disk {
     }
 
     /// A message that stays goes from `incoming/`, where it may lie still, to `active/`, where nobody but queued has a hand.
-    fn settle_in(&self, id: QueueId, lies_in: &mut Queue) -> io::Result<()> {
-        if *lies_in == Queue::Incoming {
+    fn settle_in(&self, id: QueueId, place: &mut Place) -> io::Result<()> {
+        if place.queue == Queue::Incoming {
             let to = self.spool.path(Queue::Active, id);
             self.spool.storage().rename(&self.spool.path(Queue::Incoming, id), &to)?;
-            *lies_in = Queue::Active;
+            place.queue = Queue::Active;
+            if let Err(error) = place.check(&fs::symlink_metadata(&to)?) {
+                corrupt::set_aside(self, &to, &error.to_string());
+                return Err(error);
+            }
         }
         Ok(())
     }
 
     /// Appends to the journal of a message in memory.
-    fn append(&self, id: QueueId, lies_in: &mut Queue, entries: &[Entry], sync: bool) -> io::Result<()> {
+    fn append(&self, id: QueueId, place: &mut Place, entries: &[Entry], sync: bool) -> io::Result<()> {
         if entries.is_empty() {
             return Ok(());
         }
-        self.settle_in(id, lies_in)?;
+        self.settle_in(id, place)?;
         append(&self.spool, &self.spool.path(Queue::Active, id), entries, sync)
     }
 
@@ -266,6 +297,8 @@ fn append(spool: &Spool, path: &Path, entries: &[Entry], sync: bool) -> io::Resu
         QueueFileError::Io(error) => error,
         damaged => io::Error::new(io::ErrorKind::InvalidData, damaged),
     })?;
+    // An outcome that comes late is written beside whatever else is done with its message.
+    flock(file.file(), FlockOperation::LockExclusive)?;
     let (mut journal, _) = file.journal()?;
     journal.append(&**spool.storage(), file.file(), entries, sync)
 }

@@ -95,9 +95,10 @@ impl Pool {
             return None;
         }
         let now = Instant::now();
+        // Before the lock: it looks at all recipients.
+        let quick: Vec<bool> = self.fresh.iter().map(Task::is_quick).collect();
         let mut turns = self.tasks.lock();
-        for task in self.fresh.drain(..) {
-            let quick = task.is_quick();
+        for (task, quick) in self.fresh.drain(..).zip(quick) {
             turns.add(task, quick, now);
         }
         let threads = turns.call(now);

@@ -6,7 +6,7 @@
 //! forgotten because the disk was full.
 
 use super::notify::{self, News};
-use super::{Disk, corrupt};
+use super::{Disk, Place, corrupt};
 use crate::message::{Message, Step};
 use common::time::Timestamp;
 use spool::id::QueueId;
@@ -22,8 +22,8 @@ use std::path::Path;
 pub struct Settle {
     /// With all outcomes.
     pub message: Message,
-    /// `active/`, or still `incoming/`.
-    pub lies_in: Queue,
+    /// Where its file lies.
+    pub place: Place,
     /// Facts that are not in the journal yet.
     pub unsaved: Vec<Entry>,
     /// When to try again, should it have to wait.
@@ -56,11 +56,11 @@ pub(super) fn settle(disk: &Disk, mut work: Settle, now: Timestamp) -> Settled {
         Err(error) => error,
     };
     let id = work.message.id;
-    let path = disk.spool.path(work.lies_in, id);
+    let path = disk.spool.path(work.place.queue, id);
     if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         common::error!(
             "{id}: its file vanished from {}/: nothing more can be done for it",
-            work.lies_in.name()
+            work.place.queue.name()
         );
         return Settled::Removed;
     }
@@ -78,7 +78,7 @@ pub(super) fn settle(disk: &Disk, mut work: Settle, now: Timestamp) -> Settled {
 fn try_settle(disk: &Disk, work: &mut Settle, now: Timestamp) -> io::Result<Settled> {
     let (id, settings) = (work.message.id, disk.settings());
     if work.suspect {
-        match check_content(&disk.spool.path(work.lies_in, id)) {
+        match check_content(&disk.spool.path(work.place.queue, id)) {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(error),
             // A disk that cannot be read, now or ever: what is known of the message is written down all the same, and its time runs.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -96,7 +96,7 @@ fn try_settle(disk: &Disk, work: &mut Settle, now: Timestamp) -> io::Result<Sett
     loop {
         let step = work.message.next_step();
         if !matches!(step, Step::Remove) {
-            disk.settle_in(id, &mut work.lies_in)?;
+            disk.settle_in(id, &mut work.place)?;
         }
         match step {
             // What fails altogether fails again after a crash: no need to write it down first.
@@ -104,7 +104,7 @@ fn try_settle(disk: &Disk, work: &mut Settle, now: Timestamp) -> io::Result<Sett
                 tell(disk, work, News::Failed, &failed, failed.len() < work.message.len(), now)?
             }
             Step::Confirm(done) => tell(disk, work, News::Succeeded, &done, true, now)?,
-            Step::Remove => return remove(disk, id, work.lies_in),
+            Step::Remove => return remove(disk, id, work.place.queue),
             Step::Defer => break,
         }
     }
@@ -163,7 +163,7 @@ fn check_content(path: &Path) -> io::Result<()> {
 
 /// Written facts are unsaved no more.
 fn save(disk: &Disk, work: &mut Settle, sync: bool) -> io::Result<()> {
-    disk.append(work.message.id, &mut work.lies_in, &work.unsaved, sync)?;
+    disk.append(work.message.id, &mut work.place, &work.unsaved, sync)?;
     work.unsaved.clear();
     Ok(())
 }

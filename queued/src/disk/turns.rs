@@ -2,7 +2,7 @@
 //!
 //! Quick tasks are done by one thread, one after the other: it finds everything in its caches, and to wake a second one would cost more than the
 //! tasks do. Should the disk be in its way, so that they wait, another one helps, and one more each time that this lasts. Tasks that may take their time have the
-//! other threads, each one. Nobody is woken twice for the same thing: a thread that was called counts as up. Who went to sleep last is called first.
+//! other threads, each one. Neither kind can ever have all threads. Nobody is woken twice for the same thing: a thread that was called counts as up. Who went to sleep last is called first.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub(super) struct Turns<T> {
     quick_places: usize,
     /// When a place was added last.
     added: Option<Instant>,
-    /// Threads at other tasks; one fewer than there are at most.
+    /// Threads at other tasks.
     slow_hands: usize,
     /// Threads that sleep, by number, the last one to do so at the end; and those that have been called and are not up yet.
     asleep: Vec<usize>,
@@ -65,6 +65,7 @@ impl<T> Turns<T> {
             Hand::Quick => self.quick_hands -= 1,
             Hand::Slow => self.slow_hands -= 1,
         }
+        self.add_place(now);
         if self.quick_hands < self.quick_places
             && let Some((_, task)) = self.quick.pop_front()
         {
@@ -73,10 +74,10 @@ impl<T> Turns<T> {
             return Some(task);
         }
         if self.quick.is_empty() {
-            self.quick_places = 1;
+            // Those that are stuck have theirs still: the next task need not wait for another.
+            self.quick_places = (self.quick_hands + 1).min(self.most());
         }
-        self.add_place(now);
-        if self.slow_hands < self.slow_places()
+        if self.slow_hands < self.most()
             && let Some(task) = self.slow.pop_front()
         {
             self.slow_hands += 1;
@@ -90,7 +91,7 @@ impl<T> Turns<T> {
     pub(super) fn call(&mut self, now: Instant) -> Vec<usize> {
         self.add_place(now);
         let quick = self.quick.len().min(self.quick_places.saturating_sub(self.quick_hands));
-        let slow = self.slow.len().min(self.slow_places().saturating_sub(self.slow_hands));
+        let slow = self.slow.len().min(self.most().saturating_sub(self.slow_hands));
         let wanted = (quick + slow).saturating_sub(self.called.len()).min(self.asleep.len());
         let called = self.asleep.split_off(self.asleep.len() - wanted);
         self.called.extend(&called);
@@ -106,7 +107,7 @@ impl<T> Turns<T> {
 
     /// When another place is due for what waits now.
     fn stuck_at(&self) -> Option<Instant> {
-        let (since, _) = self.quick.front().filter(|_| self.quick_places < self.threads)?;
+        let (since, _) = self.quick.front().filter(|_| self.quick_places < self.most())?;
         Some(self.added.map_or(*since, |added| added.max(*since)) + STUCK)
     }
 
@@ -118,7 +119,8 @@ impl<T> Turns<T> {
         }
     }
 
-    fn slow_places(&self) -> usize {
+    /// Threads that one kind of task may have.
+    fn most(&self) -> usize {
         self.threads.saturating_sub(1).max(1)
     }
 
@@ -193,11 +195,11 @@ mod tests {
 
     #[test]
     fn what_is_stuck_is_helped_by_one_more_each_time() {
-        let (start, mut turns) = (Instant::now(), resting(3));
+        let (start, mut turns) = (Instant::now(), resting(4));
         (0..9).for_each(|task| turns.add(task, true, start));
         assert_eq!((turns.call(start), turns.look_again(start)), (vec![0], Some(STUCK)));
         assert_eq!(turns.call(start + STUCK), [], "the first one is still on its way");
-        let mut hands = [Hand::default(); 3];
+        let mut hands = [Hand::default(); 4];
         assert!(turns.get_up(0));
         assert_eq!(turns.take(&mut hands[0], start), Some(0));
         let mut now = start;
@@ -208,12 +210,40 @@ mod tests {
             assert!(turns.get_up(thread));
             assert_eq!(turns.take(&mut hands[thread], now), Some(task));
         }
-        assert_eq!((turns.call(now + 9 * STUCK), turns.look_again(now)), (vec![], None), "all are at it");
+        let late = now + 9 * STUCK;
+        assert_eq!(
+            (turns.call(late), turns.look_again(late)),
+            (vec![], None),
+            "one thread is left for others"
+        );
+        turns.add(10, false, late);
+        assert_eq!((turns.call(late), turns.get_up(3)), (vec![3], true));
+        assert_eq!(turns.take(&mut hands[3], late), Some(10));
         for task in 3..9 {
-            assert_eq!(turns.take(&mut hands[0], now), Some(task));
+            assert_eq!(turns.take(&mut hands[0], late), Some(task));
         }
-        assert_eq!(turns.take(&mut hands[0], now), None);
-        assert_eq!((turns.look_again(now), turns.quick_places), (None, 1), "and it is as before");
+        assert_eq!((turns.take(&mut hands[0], late), turns.take(&mut hands[1], late)), (None, None));
+        turns.rest(0);
+        turns.rest(1);
+        // The third is stuck still, and nobody who comes waits behind it.
+        turns.add(9, true, late);
+        assert_eq!((turns.call(late), turns.get_up(1)), (vec![1], true));
+        assert_eq!(turns.take(&mut hands[1], late), Some(9));
+        assert_eq!((turns.take(&mut hands[2], late), turns.take(&mut hands[1], late)), (None, None));
+        assert_eq!((turns.look_again(late), turns.quick_places), (None, 1), "and it is as before");
+    }
+
+    #[test]
+    fn who_comes_from_slow_work_helps_what_is_stuck() {
+        let (now, mut turns) = (Instant::now(), resting(3));
+        let mut hands = [Hand::default(); 2];
+        turns.add(10, false, now);
+        turns.add(0, true, now);
+        assert_eq!(turns.take(&mut hands[0], now), Some(0));
+        assert_eq!(turns.take(&mut hands[1], now), Some(10));
+        turns.add(1, true, now);
+        turns.add(11, false, now);
+        assert_eq!(turns.take(&mut hands[1], now + STUCK), Some(1));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use super::open_file::{OpenFile, open};
 use super::{HELLO_TIME, Peers, set_timeout};
+use crate::disk::Place;
 use crate::manager::{Answered, Event};
 use crate::scheduler::{JobId, WorkerId};
 use common::codec;
@@ -27,8 +28,8 @@ const MAX_CAPACITY: usize = 10_000;
 /// For a worker.
 #[derive(Debug)]
 pub enum Outgoing {
-    /// Hand the message over; it is opened if it is not open.
-    Job(Box<Job>, Option<OpenFile>),
+    /// Hand the message over; it is opened if it is not open, where it lies.
+    Job(Box<Job>, Option<OpenFile>, Place),
     /// Tell it to stop working on this.
     Cancel(JobId),
 }
@@ -46,8 +47,8 @@ impl Worker {
     /// Hands something over without waiting; `false` when the worker takes nothing any more.
     pub fn send(&self, outgoing: Outgoing) -> bool {
         let outgoing = match outgoing {
-            Outgoing::Job(job, Some(file)) if self.backlog.load(Ordering::Acquire) == 0 => {
-                match self.send_now(job, file) {
+            Outgoing::Job(job, Some(file), place) if self.backlog.load(Ordering::Acquire) == 0 => {
+                match self.send_now(job, file, place) {
                     Ok(None) => return true,
                     Ok(Some(later)) => later,
                     Err(error) => {
@@ -63,13 +64,13 @@ impl Worker {
     }
 
     /// Gives it back when the socket takes nothing now.
-    fn send_now(&self, job: Box<Job>, file: OpenFile) -> io::Result<Option<Outgoing>> {
+    fn send_now(&self, job: Box<Job>, file: OpenFile, place: Place) -> io::Result<Option<Outgoing>> {
         let frame = ToWorker::Job(*job);
         let bytes = codec::encode(&frame).map_err(io::Error::other)?;
         match self.socket.try_send(&bytes, &[file.as_fd()]) {
             Ok(()) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => match frame {
-                ToWorker::Job(job) => Ok(Some(Outgoing::Job(Box::new(job), Some(file)))),
+                ToWorker::Job(job) => Ok(Some(Outgoing::Job(Box::new(job), Some(file), place))),
                 ToWorker::Cancel(number) => Ok(Some(Outgoing::Cancel(number))),
             },
             // It is gone: its jobs come back when the reader notices.
@@ -179,8 +180,8 @@ fn write(
     for outgoing in jobs {
         let sent = match outgoing {
             Outgoing::Cancel(number) => send(socket, &ToWorker::Cancel(number), None),
-            Outgoing::Job(job, Some(file)) => send(socket, &ToWorker::Job(*job), Some(file.as_fd())),
-            Outgoing::Job(job, None) => match open_message(spool, job.queue_id) {
+            Outgoing::Job(job, Some(file), _) => send(socket, &ToWorker::Job(*job), Some(file.as_fd())),
+            Outgoing::Job(job, None, place) => match open_message(spool, job.queue_id, place) {
                 Ok(file) => send(socket, &ToWorker::Job(*job), Some(file.as_fd())),
                 Err(error) => {
                     let _ = events.send(Event::Unsent { worker: id, job: job.number, error });
@@ -201,12 +202,16 @@ fn write(
 }
 
 /// It may go from `incoming/` to `active/` meanwhile.
-fn open_message(spool: &Spool, id: QueueId) -> io::Result<File> {
+fn open_message(spool: &Spool, id: QueueId, place: Place) -> io::Result<File> {
     let in_queue = |queue| open(&spool.path(queue, id));
-    [Queue::Incoming, Queue::Active].into_iter().fold(in_queue(Queue::Active), |found, queue| match found {
+    let again = [Queue::Incoming, Queue::Active];
+    let opened = again.into_iter().fold(in_queue(Queue::Active), |found, queue| match found {
         Err(error) if error.kind() == io::ErrorKind::NotFound => in_queue(queue),
         found => found,
-    })
+    });
+    let file = opened?;
+    place.check(&file.metadata()?)?;
+    Ok(file)
 }
 
 fn send(socket: &PacketSocket, frame: &ToWorker, file: Option<BorrowedFd<'_>>) -> io::Result<()> {

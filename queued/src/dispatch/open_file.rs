@@ -40,9 +40,10 @@ impl AsFd for OpenFile {
     }
 }
 
-/// Opens a message for reading, and nothing else that may have been put there.
+/// Opens a message for reading: not through a link, and without waiting for the other end of a FIFO that may have been put there.
 pub(super) fn open(path: &Path) -> io::Result<File> {
-    File::options().read(true).custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits()).open(path)
+    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
+    File::options().read(true).custom_flags(flags.bits()).open(path)
 }
 
 #[cfg(test)]

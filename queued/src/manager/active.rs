@@ -1,6 +1,6 @@
 //! A message in memory: what is known of it, what of that is not written down yet, and in whose hands it is.
 
-use crate::disk::{Ready, Settle};
+use crate::disk::{Place, Ready, Settle};
 use crate::dispatch::OpenFile;
 use crate::message::{Message, State};
 use common::delays::Delays;
@@ -18,8 +18,8 @@ use std::collections::HashMap;
 pub(super) struct Active {
     /// Empty while it is being settled.
     pub(super) message: Option<Message>,
-    /// `active/`, or still `incoming/`: true while no file thread has it.
-    lies_in: Queue,
+    /// Where its file lies: true while no file thread has it.
+    pub(super) place: Place,
     /// When it was accepted.
     pub(super) arrived: Timestamp,
     /// When this attempt began.
@@ -42,11 +42,11 @@ pub(super) struct Active {
 
 impl Active {
     pub(super) fn new(ready: Ready) -> Self {
-        let Ready { message, lies_in, decided, unsaved, activated, shares: _, file } = ready;
+        let Ready { message, place, decided, unsaved, activated, shares: _, file } = ready;
         let arrived = message.arrived;
         let mut active = Self {
             message: Some(message),
-            lies_in,
+            place,
             arrived,
             activated,
             attempted: false,
@@ -164,18 +164,18 @@ impl Active {
 
     /// Has it stayed in `incoming/` so far?
     pub(super) fn is_new(&self) -> bool {
-        self.lies_in == Queue::Incoming
+        self.place.queue == Queue::Incoming
     }
 
     /// Where it lies, and the outcomes to be journalled now.
-    pub(super) fn save(&mut self) -> (Queue, Vec<Entry>) {
+    pub(super) fn save(&mut self) -> (Place, Vec<Entry>) {
         self.saving = true;
-        (self.lies_in, self.take_unsaved())
+        (self.place, self.take_unsaved())
     }
 
     /// The journal was written, but for these, and the message lies there now.
-    pub(super) fn saved(&mut self, lies_in: Queue, left: Vec<Entry>) {
-        self.lies_in = lies_in;
+    pub(super) fn saved(&mut self, place: Place, left: Vec<Entry>) {
+        self.place = place;
         self.saved_none(left);
     }
 
@@ -193,7 +193,7 @@ impl Active {
         self.file = None;
         Some(Settle {
             message,
-            lies_in: self.lies_in,
+            place: self.place,
             unsaved: self.take_unsaved(),
             due,
             failures: self.failures,
@@ -204,7 +204,7 @@ impl Active {
     /// It could not be settled; all that is known stays here.
     pub(super) fn unfinished(&mut self, work: Settle) {
         self.message = Some(work.message);
-        self.lies_in = work.lies_in;
+        self.place = work.place;
         self.leftover = work.unsaved;
         self.failures = work.failures;
     }

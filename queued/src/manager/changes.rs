@@ -6,13 +6,12 @@
 
 use super::Manager;
 use super::active::Active;
-use crate::disk::{Changed, Picked, Task};
+use crate::disk::{Changed, Picked, Place, Task};
 use crate::scheduler::Source;
 use common::time::Timestamp;
 use spool::control::Verb;
 use spool::id::QueueId;
 use spool::journal::Entry;
-use spool::layout::Queue;
 use std::collections::HashMap;
 use std::sync::mpsc::SyncSender;
 
@@ -163,12 +162,12 @@ impl Manager {
             if !active.is_here() {
                 return;
             }
-            let (lies_in, unsaved) = active.save();
+            let (place, unsaved) = active.save();
             if wanted.verb == Verb::Delete {
                 // On a full disk, deleting is what makes room.
                 wanted.unsaved = unsaved;
             } else if !unsaved.is_empty() {
-                self.pool.give(Task::Journal(id, lies_in, unsaved));
+                self.pool.give(Task::Journal(id, place, unsaved));
                 return;
             }
         }
@@ -177,10 +176,11 @@ impl Manager {
     }
 
     /// The journal of a message was written, but for these entries.
-    pub(super) fn journalled(&mut self, id: QueueId, lies_in: Queue, left: Vec<Entry>, now: Timestamp) {
+    pub(super) fn journalled(&mut self, id: QueueId, place: Place, left: Vec<Entry>, now: Timestamp) {
         let complete = left.is_empty();
         if let Some(active) = self.active.get_mut(&id) {
-            active.saved(lies_in, left);
+            active.saved(place, left);
+            self.newcomers.stays_new(id, active, now);
         }
         if !self.changes.waiting_for(id) {
             self.proceed(id, now);
@@ -214,6 +214,7 @@ impl Manager {
     fn go_on(&mut self, id: QueueId, unsaved: Vec<Entry>, instead: Option<Instead>, now: Timestamp) {
         if let Some(active) = self.active.get_mut(&id) {
             active.saved_none(unsaved);
+            self.newcomers.stays_new(id, active, now);
             self.proceed(id, now);
             return;
         }

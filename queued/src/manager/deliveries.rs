@@ -67,7 +67,7 @@ impl Manager {
         now: Timestamp,
     ) {
         let Some(active) = self.active.get_mut(&id) else { return };
-        let file = active.file.take();
+        let (file, place) = (active.file.take(), active.place);
         let Some(message) = &active.message else { return };
         let deadline = deadline(now, message.facts.length);
         let job = Job {
@@ -89,7 +89,7 @@ impl Manager {
         let overdue = deadline.after(ANSWER_GRACE);
         self.deliveries.overdue.insert((overdue, number));
         self.deliveries.handed_out.insert(number, (overdue, worker));
-        if !holder.send(Outgoing::Job(Box::new(job), file)) {
+        if !holder.send(Outgoing::Job(Box::new(job), file, place)) {
             holder.close();
         }
     }

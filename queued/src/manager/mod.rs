@@ -123,6 +123,7 @@ impl Manager {
             for id in std::mem::take(&mut self.answered) {
                 self.proceed(id, now);
             }
+            self.settle_in(now);
             let look_again = self.pool.wake().unwrap_or(LOOK);
             self.show_pressure();
             if self.may_stop(now) {
@@ -284,8 +285,8 @@ impl Manager {
                 self.pool.give(Task::Settle(Box::new(work)));
             }
         } else if active.worth_saving() {
-            let (lies_in, entries) = active.save();
-            self.pool.give(Task::Journal(id, lies_in, entries));
+            let (place, entries) = active.save();
+            self.pool.give(Task::Journal(id, place, entries));
         }
     }
 
@@ -293,7 +294,7 @@ impl Manager {
         self.pool.received();
         match done {
             Done::Load(id, source, loaded) => self.loaded(id, source, loaded, now),
-            Done::Journal(id, lies_in, left) => self.journalled(id, lies_in, left, now),
+            Done::Journal(id, place, left) => self.journalled(id, place, left, now),
             Done::Settle(id, settled) => self.settled(id, settled, now),
             Done::PickUp(id, picked) => {
                 self.changes.picked(id, picked);
@@ -315,7 +316,7 @@ impl Manager {
                     recipients: ready.message.len(),
                 };
                 let shares = std::mem::take(&mut ready.shares);
-                if ready.lies_in == Queue::Incoming {
+                if ready.place.queue == Queue::Incoming {
                     self.newcomers.came(id, now);
                 }
                 self.active.insert(id, Active::new(ready));
@@ -362,7 +363,6 @@ impl Manager {
 
     fn expire(&mut self, now: Timestamp) {
         self.deliveries.expire(now);
-        self.settle_in(now);
         while let Some(&(at, again)) = self.again.first().filter(|(at, _)| *at <= now) {
             self.again.remove(&(at, again));
             match again {

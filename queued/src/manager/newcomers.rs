@@ -1,7 +1,8 @@
 //! Messages that lie in `incoming/` still while they are delivered. Most are gone at once, and never get another name; those who stay get one in `active/`,
-//! where nobody but queued has a hand, and where people look for what is being delivered.
+//! where people look for what is being delivered, and where smtpd has no hand (see [`Place`](crate::disk::Place)).
 
 use super::Manager;
+use super::active::Active;
 use crate::disk::Task;
 use common::time::Timestamp;
 use spool::id::QueueId;
@@ -21,6 +22,13 @@ impl Newcomers {
         self.0.push_back((now.after(SOON), id));
     }
 
+    /// Something was tried with it: should it lie where it lay, its time comes again. (Not when its attempt is over: then it is settled until that is done.)
+    pub(super) fn stays_new(&mut self, id: QueueId, active: &Active, now: Timestamp) {
+        if active.is_new() && !active.attempted {
+            self.came(id, now);
+        }
+    }
+
     /// When the first one's time comes.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         self.0.front().map(|(at, _)| *at)
@@ -28,20 +36,21 @@ impl Newcomers {
 }
 
 impl Manager {
-    /// Has those moved whose time has come. One that a file thread has goes to `active/` by it, or away.
+    /// Has those moved whose time has come. One that a file thread has goes to `active/` by it, or away, unless that fails.
     pub(super) fn settle_in(&mut self, now: Timestamp) {
         while let Some(&(at, id)) = self.newcomers.0.front() {
             // Those who have gone meanwhile need not wake anybody.
             let active = self.active.get_mut(&id).filter(|active| active.is_new());
-            if active.is_some() && at > now {
+            // (A time that is farther away is one of a clock that was set back.)
+            if active.is_some() && at > now && at <= now.after(2 * SOON) {
                 return;
             }
             self.newcomers.0.pop_front();
-            if let Some(active) = active.filter(|active| active.is_here())
+            if let Some(active) = active.filter(|active| active.is_here() && !active.attempted)
                 && !self.changes.touches(id)
             {
-                let (lies_in, entries) = active.save();
-                self.pool.give(Task::Journal(id, lies_in, entries));
+                let (place, entries) = active.save();
+                self.pool.give(Task::Journal(id, place, entries));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The owner of the queue with real files and real sockets, and a clock that the test sets.
 
 use super::*;
-use crate::disk;
+use crate::disk::{self, Settle};
 use crate::dispatch::{self, ANSWER_GRACE, Peers};
 use crate::scheduler::limits::{Limit, Limits};
 use crate::scheduler::{Settings, backoff::Backoff};
@@ -82,6 +82,7 @@ impl Manager {
             while let Some(action) = self.scheduler.next_action(now) {
                 self.act(action, now);
             }
+            self.settle_in(now);
             self.pool.wake();
             if so(self) {
                 return;
@@ -92,11 +93,8 @@ impl Manager {
     }
 }
 
-/// A worker takes a job and never answers: its connection ends when the time of the attempt is over, and the job goes to another.
-#[test]
-fn a_stuck_worker_is_ended_by_the_wall_clock_limit_and_its_job_is_retried() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = config(folder.path());
+/// An empty spool.
+fn open(config: &Config) -> (Spool, Arc<Disk>) {
     let spool = Spool::new(&config.spool_directory);
     for queue in [Queue::Incoming, Queue::Active, Queue::Deferred, Queue::Corrupt] {
         std::fs::create_dir_all(spool.directory(queue)).unwrap();
@@ -106,12 +104,84 @@ fn a_stuck_worker_is_ended_by_the_wall_clock_limit_and_its_job_is_retried() {
     }
     std::fs::create_dir_all(spool.dispatch_socket().parent().unwrap()).unwrap();
     let disk = disk::Settings::new(
-        &config,
-        Tables::load(&config).unwrap(),
-        crate::bounce::Texts::load(&config).unwrap(),
+        config,
+        Tables::load(config).unwrap(),
+        crate::bounce::Texts::load(config).unwrap(),
     );
     let log = spool::commit_log::Keeper::open(&spool, Default::default(), "boot", false, 0o600).unwrap();
     let disk = Arc::new(Disk::open(spool.clone(), log, disk).unwrap());
+    (spool, disk)
+}
+
+/// A message in `incoming/`.
+fn accept(spool: &Spool) -> QueueId {
+    let spooler = Spooler::open(&spool.directory(Queue::Incoming), OWN_MODE).unwrap();
+    let mut writer = spooler.begin(Timestamp::now()).unwrap();
+    writer
+        .set_envelope(&Envelope {
+            sender: "a@here.example".parse().unwrap(),
+            arrived: Timestamp::now(),
+            origin: Origin::Bounce,
+            body: Body::SevenBit,
+            recipients: vec![Recipient::new("b@far.example".parse().unwrap())],
+            dsn: Default::default(),
+        })
+        .unwrap();
+    writer.write(b"Subject: x\r\n\r\n").unwrap();
+    writer.commit().unwrap()
+}
+
+/// Somebody who has broken into smtpd puts another message where one was that has been read: it is not taken for that one.
+#[test]
+fn another_file_in_the_place_of_a_message_is_not_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, disk) = open(&config(folder.path()));
+    for (swapped, journal) in [(false, false), (true, false), (false, true), (true, true)] {
+        let id = accept(&spool);
+        let Done::Load(_, _, Loaded::Ready(ready)) = disk.run(Task::Load(id, Source::Incoming)) else {
+            panic!("not loaded")
+        };
+        assert_eq!(ready.place.queue, Queue::Incoming);
+        if swapped {
+            let other = accept(&spool);
+            std::fs::rename(spool.path(Queue::Incoming, other), spool.path(Queue::Incoming, id)).unwrap();
+        }
+        let place = ready.place;
+        if journal {
+            let Done::Journal(_, place, left) = disk.run(Task::Journal(id, place, Vec::new())) else {
+                panic!()
+            };
+            assert_eq!((place.queue, left), (Queue::Active, Vec::new()));
+        } else {
+            // Its outcome: to be tried again.
+            let settle = Settle {
+                message: ready.message,
+                place,
+                unsaved: Vec::new(),
+                due: Timestamp::now(),
+                failures: 0,
+                suspect: false,
+            };
+            let Done::Settle(_, settled) = disk.run(Task::Settle(Box::new(settle))) else { panic!() };
+            assert_eq!(matches!(settled, crate::disk::Settled::Deferred(_)), !swapped, "{settled:?}");
+        }
+        let lies_in = if swapped {
+            Queue::Corrupt
+        } else if journal {
+            Queue::Active
+        } else {
+            Queue::Deferred
+        };
+        assert_eq!(spool.find(id).map(|(queue, _)| queue), Some(lies_in), "{swapped} {journal}");
+    }
+}
+
+/// A worker takes a job and never answers: its connection ends when the time of the attempt is over, and the job goes to another.
+#[test]
+fn a_stuck_worker_is_ended_by_the_wall_clock_limit_and_its_job_is_retried() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let (spool, disk) = open(&config);
     let (events, receiver) = channel();
     let report = events.clone();
     let pool = Pool::start(&disk, move |done| drop(report.send(Event::Done(done)))).unwrap();
@@ -127,20 +197,7 @@ fn a_stuck_worker_is_ended_by_the_wall_clock_limit_and_its_job_is_retried() {
     let mut manager =
         Manager::new(scheduler(&config), disk, pool, receiver, |_| (None, common::reload::Report::default()));
 
-    let spooler = Spooler::open(&spool.directory(Queue::Incoming), OWN_MODE).unwrap();
-    let mut writer = spooler.begin(Timestamp::now()).unwrap();
-    writer
-        .set_envelope(&Envelope {
-            sender: "a@here.example".parse().unwrap(),
-            arrived: Timestamp::now(),
-            origin: Origin::Bounce,
-            body: Body::SevenBit,
-            recipients: vec![Recipient::new("b@far.example".parse().unwrap())],
-            dsn: Default::default(),
-        })
-        .unwrap();
-    writer.write(b"Subject: x\r\n\r\n").unwrap();
-    let id = writer.commit().unwrap();
+    let id = accept(&spool);
 
     let stuck = Agent::connect(&spool);
     let now = Timestamp::now();

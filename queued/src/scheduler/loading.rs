@@ -116,7 +116,7 @@ impl Memory {
 
 impl Scheduler {
     /// A loaded message's recipients that want delivery by workers (none when there is nothing for workers to do). `false`: it is a large one and there is no
-    /// room for it; it has to be let go, and is loaded again from `active/` when there is.
+    /// room for it; it has to be let go, and is loaded again, from where it lies, when there is.
     #[must_use]
     pub fn loaded(&mut self, id: QueueId, facts: Facts, shares: Vec<Share>, now: Timestamp) -> bool {
         let expires = self.expires(&facts).max(now.after(LAST_CHANCE));

@@ -55,9 +55,9 @@ pub struct Facts {
 /// Where a message's file lies while it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// `incoming/`: nobody has looked at it yet.
+    /// `incoming/`: new.
     Incoming,
-    /// `active/`: left there by an earlier process, or just released.
+    /// `active/`: left there by an earlier process, or just released; or let go when there was no room, then perhaps in `incoming/` still.
     Active,
     /// `deferred/`: tried before. The time stands in the file's name.
     Deferred(Timestamp),
@@ -75,7 +75,7 @@ pub struct Share {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Bring this message into `active/` and read it; then say `loaded`, `postpone` or `forget`.
+    /// Bring this message into memory; then say `loaded`, `postpone` or `forget`.
     Load(QueueId, Source),
     /// Hand this job to this worker.
     Dispatch {

@@ -193,9 +193,9 @@ impl Keeper {
     }
 
     fn deliver(&mut self, ready: Ready) -> Result<(), String> {
-        let Ready { mut message, mut lies_in, decided, mut unsaved, .. } = ready;
+        let Ready { mut message, mut place, decided, mut unsaved, .. } = ready;
         assert!(decided.is_empty(), "no route of these decides by itself");
-        let (tag, about) = self.read(&self.disk.spool().path(lies_in, message.id))?;
+        let (tag, about) = self.read(&self.disk.spool().path(place.queue, message.id))?;
         let pending: Vec<(u32, String)> =
             message.pending().map(|(number, r)| (number, r.address.to_string())).collect();
         for (number, recipient) in pending {
@@ -215,10 +215,9 @@ impl Keeper {
             message.record(number, status.clone());
             let entry = Entry::Attempted { at: message.arrived, results: vec![(number, status)] };
             if self.as_they_come {
-                if let Done::Journal(_, now, _) =
-                    self.disk.run(Task::Journal(message.id, lies_in, vec![entry]))
+                if let Done::Journal(_, now, _) = self.disk.run(Task::Journal(message.id, place, vec![entry]))
                 {
-                    lies_in = now;
+                    place = now;
                 }
             } else {
                 unsaved.push(entry);
@@ -227,7 +226,7 @@ impl Keeper {
         let id = message.id;
         match self.disk.run(Task::Settle(Box::new(Settle {
             message,
-            lies_in,
+            place,
             unsaved,
             due: DUE,
             failures: 0,
