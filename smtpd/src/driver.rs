@@ -121,7 +121,9 @@ impl Connection {
 
     /// Serves it to its end. Boxed, since a future holds what it is given twice.
     pub async fn serve(mut self: Box<Self>) {
-        let next = match self.converse().await {
+        let conversed = self.converse().await;
+        self.discard();
+        let next = match conversed {
             Ok(next) => next,
             Err(error) => {
                 // Whatever else the socket says, to us it means that the client is gone.
@@ -138,6 +140,12 @@ impl Connection {
         };
         if next == (Next::Close { expected: false }) {
             self.linger().await;
+        }
+    }
+
+    fn discard(&mut self) {
+        if let Some(message) = self.message.take() {
+            message.let_go();
         }
     }
 
@@ -269,7 +277,7 @@ impl Connection {
                         message.add(content).await;
                     }
                 }
-                Action::Discard => self.message = None,
+                Action::Discard => self.discard(),
                 Action::EndLogin => self.desk.end(),
                 Action::Log(..) => log(action),
                 Action::Close { expected } => {

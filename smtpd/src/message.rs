@@ -319,6 +319,15 @@ impl Incoming {
         }
     }
 
+    /// Lets go of a message that is not wanted any more. To free what a large one has in memory takes milliseconds, in which a session's thread has others to serve.
+    pub fn let_go(self) {
+        if let State::Written(writer) = self.state
+            && writer.written() >= SYNC_EVERY
+        {
+            drop(spawn_blocking(move || drop(writer)));
+        }
+    }
+
     /// Puts the message on stable storage, or says why not; then nothing of it is left.
     pub async fn commit(mut self, mut message_id: String) -> Result<QueueId, Reply> {
         let written = match self.come_to_rest().await {

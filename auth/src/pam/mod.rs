@@ -128,7 +128,8 @@ impl Pam {
         let _gone = Gone(&self.waiting, number);
         let password = Zeroizing::new(password.octets().to_vec());
         let question = Question { id: number, client: client.to_string(), name: name.to_owned(), password };
-        if let Err(error) = self.socket.send(&question.encode(), &[]) {
+        // A helper that is stopped reads nothing: nobody else is to wait for it.
+        if let Err(error) = self.socket.try_send(&question.encode(), &[]) {
             return Err(unavailable(&format!("the helper cannot be asked: {error}")));
         }
         match tokio::time::timeout(ANSWER, answer).await {
