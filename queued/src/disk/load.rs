@@ -87,7 +87,7 @@ fn read(disk: &Disk, id: QueueId, queue: Queue, now: Timestamp) -> io::Result<Lo
     let path = disk.spool.path(queue, id);
     if queue == Queue::Incoming {
         // What could not be removed afterwards would be delivered again and again.
-        access(&disk.spool.directory(queue), Access::WRITE_OK)?;
+        access(disk.spool.directory(queue), Access::WRITE_OK)?;
     }
     let opened = QueueFile::open(&path).and_then(|file| Ok((file.journal()?.1, file)));
     let (entries, file) = match opened {

@@ -39,6 +39,8 @@ pub(super) struct Memory {
     deferred_turn: bool,
     deferred: usize,
     loading: usize,
+    /// Of these, those from `deferred/`.
+    loading_deferred: usize,
     small_recipients: usize,
     large_recipients: usize,
     /// When a full memory is looked at next.
@@ -76,13 +78,21 @@ impl Memory {
             self.deferred = self.deferred.saturating_sub(1);
         }
         match facts {
-            None => self.loading = self.loading.saturating_sub(1),
+            None => self.loaded(source),
             Some(Facts { recipients, .. }) if *recipients > LARGE => {
                 self.large_recipients = self.large_recipients.saturating_sub(*recipients);
             }
             Some(Facts { recipients, .. }) => {
                 self.small_recipients = self.small_recipients.saturating_sub(*recipients);
             }
+        }
+    }
+
+    /// A message has been loaded, or could not be.
+    fn loaded(&mut self, source: &Source) {
+        self.loading = self.loading.saturating_sub(1);
+        if matches!(source, Source::Deferred(_)) {
+            self.loading_deferred = self.loading_deferred.saturating_sub(1);
         }
     }
 
@@ -134,7 +144,7 @@ impl Scheduler {
         } else {
             self.memory.small_recipients += facts.recipients;
         }
-        self.memory.loading = self.memory.loading.saturating_sub(1);
+        self.memory.loaded(&active.source);
         active.facts = Some(facts);
         let late = matches!(active.source, Source::Deferred(_));
         let room = self.room_for_a_lane();
@@ -199,6 +209,7 @@ impl Scheduler {
         let (id, source) = next?;
         if matches!(source, Source::Deferred(_)) {
             self.memory.deferred += 1;
+            self.memory.loading_deferred += 1;
         }
         self.memory.loading += 1;
         let active = Active { source, jobs: HashSet::new(), facts: None, not_before: None, ends: None };
@@ -214,7 +225,7 @@ impl Scheduler {
             waits.map(|at| at.max(self.memory.look))
         } else if !self.room_for_deferred() {
             due.map(|due| due.max(self.memory.look))
-        } else if self.memory.loading < MAX_LOADING {
+        } else if self.memory.loading < MAX_LOADING && self.turn_for_deferred() {
             due
         } else {
             None
@@ -239,7 +250,12 @@ impl Scheduler {
     }
 
     fn pop_due(&mut self, now: Timestamp) -> Option<(QueueId, Source)> {
-        if self.room_for_deferred() { self.waiting.pop_due(now) } else { None }
+        if self.room_for_deferred() && self.turn_for_deferred() { self.waiting.pop_due(now) } else { None }
+    }
+
+    /// To read them may take its time, and new mail does not wait for that.
+    fn turn_for_deferred(&self) -> bool {
+        self.memory.loading_deferred < MAX_LOADING / 2
     }
 
     fn room_for_a_lane(&self) -> Room {

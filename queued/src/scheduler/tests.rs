@@ -265,6 +265,28 @@ fn memory_is_bounded_and_new_mail_is_not_starved_by_deferred_mail() {
     assert!(s.retry(id(40), at(0)) && !s.retry(id(5), at(0)) && s.knows(id(40)) && !s.knows(id(0)));
 }
 
+/// The disk hangs over what is due: new mail is read all the same.
+#[test]
+fn deferred_mail_that_is_being_read_leaves_room_for_new_mail_to_be_read() {
+    let mut s = Scheduler::new(settings(), 1, at(0));
+    for n in 0..50 {
+        s.deferred(id(n), at(0));
+    }
+    assert_eq!(drain(&mut s, at(0)).len(), MAX_LOADING / 2);
+    assert_eq!(s.load_deadline(), None, "what is due does not wake anybody meanwhile");
+    for n in 100..150 {
+        s.arrived(id(n), Source::Incoming);
+    }
+    assert_eq!(drain(&mut s, at(0)).len(), MAX_LOADING / 2);
+    // Read, and gone without having been read: each makes room for one of its kind.
+    assert!(loaded(&mut s, 0, 1, vec![share("a.example", 0..1)], at(0)));
+    s.forget(id(1), at(0));
+    s.forget(id(100), at(0));
+    let mut three = drain(&mut s, at(0));
+    three.sort();
+    assert_eq!(three, ["load 116 Incoming", "load 16 Deferred", "load 17 Deferred"]);
+}
+
 #[test]
 fn recipients_in_memory_are_bounded_and_mailings_do_not_keep_small_messages_out() {
     let mut s = Scheduler::new(settings(), 1, at(0));
