@@ -7,6 +7,7 @@ mod corrupt;
 mod deliver_here;
 mod load;
 mod notify;
+mod one_each;
 mod pickup;
 mod pool;
 mod rename;
@@ -15,6 +16,7 @@ mod submission;
 mod turns;
 
 pub use load::{Loaded, Ready};
+use one_each::OneEach;
 pub use pool::Pool;
 pub use settle::{Settle, Settled};
 
@@ -25,7 +27,6 @@ use common::address::Domain;
 use common::config::Config;
 use common::tables::Tables;
 use common::time::Timestamp;
-use rustix::fs::{FlockOperation, flock};
 use spool::commit_log::Keeper;
 use spool::control::Verb;
 use spool::group_sync::GroupSync;
@@ -173,6 +174,8 @@ pub struct Disk {
     /// Shares the syncs of `active/`.
     active: GroupSync,
     log: Keeper,
+    /// Messages whose journals are being written.
+    written: OneEach,
     settings: RwLock<Arc<Settings>>,
 }
 
@@ -183,7 +186,14 @@ impl Disk {
             Spooler::open_on(spool.storage().clone(), &spool.directory(Queue::Incoming), OWN_MODE)?;
         let active = Arc::new(Folder::open(&spool.directory(Queue::Active))?);
         let active = GroupSync::new(spool.storage().clone(), active);
-        Ok(Self { spool, incoming, active, log, settings: RwLock::new(Arc::new(settings)) })
+        Ok(Self {
+            spool,
+            incoming,
+            active,
+            log,
+            written: OneEach::default(),
+            settings: RwLock::new(Arc::new(settings)),
+        })
     }
 
     /// What the commit log wants now and then.
@@ -273,7 +283,19 @@ impl Disk {
             return Ok(());
         }
         self.settle_in(id, place)?;
-        append(&self.spool, &self.spool.path(Queue::Active, id), entries, sync)
+        self.append_to(id, &self.spool.path(Queue::Active, id), entries, sync)
+    }
+
+    /// Appends to the journal of this message's file.
+    fn append_to(&self, id: QueueId, path: &Path, entries: &[Entry], sync: bool) -> io::Result<()> {
+        // An outcome that comes late is written beside whatever else is done with its message. (No lock on the file: agents have it open, and could hold one.)
+        let _alone = self.written.begin(id);
+        let file = QueueFile::open_for_update(path).map_err(|error| match error {
+            QueueFileError::Io(error) => error,
+            damaged => io::Error::new(io::ErrorKind::InvalidData, damaged),
+        })?;
+        let (mut journal, _) = file.journal()?;
+        journal.append(&**self.spool.storage(), file.file(), entries, sync)
     }
 
     /// Takes a submission handed over as an open file, on behalf of this user. On return it is on stable storage.
@@ -289,18 +311,6 @@ pub struct NotTaken {
     pub temporary: bool,
     /// For whoever submitted it.
     pub text: String,
-}
-
-/// Appends to the journal of a queue file.
-fn append(spool: &Spool, path: &Path, entries: &[Entry], sync: bool) -> io::Result<()> {
-    let file = QueueFile::open_for_update(path).map_err(|error| match error {
-        QueueFileError::Io(error) => error,
-        damaged => io::Error::new(io::ErrorKind::InvalidData, damaged),
-    })?;
-    // An outcome that comes late is written beside whatever else is done with its message.
-    flock(file.file(), FlockOperation::LockExclusive)?;
-    let (mut journal, _) = file.journal()?;
-    journal.append(&**spool.storage(), file.file(), entries, sync)
 }
 
 /// `None` when it panicked; the panic is in the log then.

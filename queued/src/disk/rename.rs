@@ -1,6 +1,6 @@
 //! Giving files other names, and taking them away.
 
-use super::{Changed, Disk, append};
+use super::{Changed, Disk};
 use common::time::Timestamp;
 use nix::fcntl::OFlag;
 use spool::control::Verb;
@@ -27,12 +27,12 @@ pub(super) fn change(disk: &Disk, id: QueueId, verb: Verb, now: Timestamp) -> Ch
         // A submission is a stranger's file until it is copied.
         (Verb::Hold, Queue::Maildrop | Queue::Corrupt) => Ok(Changed::NotFound),
         (Verb::Hold, _) => sync(disk, &path).and_then(|()| storage.rename(&path, &hold)).map(|()| {
-            note(disk, &hold, &Entry::Held { at: now });
+            note(disk, id, &hold, &Entry::Held { at: now });
             common::info!("{id}: held by an administrator");
             Changed::Done
         }),
         (Verb::Release, Queue::Hold) => {
-            note(disk, &hold, &Entry::Released { at: now });
+            note(disk, id, &hold, &Entry::Released { at: now });
             storage.rename(&hold, &disk.spool.path(Queue::Active, id)).map(|()| {
                 common::info!("{id}: released by an administrator");
                 Changed::Active
@@ -55,7 +55,7 @@ pub(super) fn note_late(disk: &Disk, id: QueueId, entries: &[Entry]) {
     match disk.spool.find(id).filter(|(queue, _)| !matches!(queue, Queue::Maildrop | Queue::Corrupt)) {
         None => common::info!("{id}: outcome of a delivery dropped: the message was deleted meanwhile"),
         Some((_, path)) => {
-            if let Err(error) = append(&disk.spool, &path, entries, false) {
+            if let Err(error) = disk.append_to(id, &path, entries, false) {
                 common::error!("{id}: outcome of a delivery lost: {error}");
             }
         }
@@ -70,8 +70,8 @@ fn sync(disk: &Disk, path: &Path) -> io::Result<()> {
 }
 
 /// For those who read the journal; the name of the folder is what counts.
-fn note(disk: &Disk, path: &Path, entry: &Entry) {
-    if let Err(error) = append(&disk.spool, path, std::slice::from_ref(entry), false) {
+fn note(disk: &Disk, id: QueueId, path: &Path, entry: &Entry) {
+    if let Err(error) = disk.append_to(id, path, std::slice::from_ref(entry), false) {
         common::warn!("{}: journal not written: {error}", path.display());
     }
 }
