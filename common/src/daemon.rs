@@ -2,10 +2,14 @@
 
 use std::io;
 
-/// How many threads `workers` in the configuration means: 0 is one for so many of the processors that this process may use, and one at least.
-pub fn workers(configured: u16, processors: usize) -> usize {
+/// A thread for so many processors, unless the configuration says otherwise: half of what a message costs is elsewhere, and each thread more is one more to be
+/// woken.
+const PROCESSORS: usize = 2;
+
+/// How many threads `workers` in the configuration means: 0 is one for every two of the processors that this process may use, and one at least.
+pub fn workers(configured: u16) -> usize {
     match configured {
-        0 => (std::thread::available_parallelism().map_or(1, usize::from) / processors.max(1)).max(1),
+        0 => (std::thread::available_parallelism().map_or(1, usize::from) / PROCESSORS).max(1),
         some => usize::from(some),
     }
 }

@@ -35,9 +35,6 @@ const OTHER_FILES: u64 = 256;
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// So often it is looked whether the certificate's files have changed.
 const LOOK: Duration = Duration::from_secs(2);
-/// A thread for so many processors, unless the configuration says otherwise: about half of what a message costs is not in sessions, and each thread more is one
-/// more to be woken.
-const PROCESSORS: usize = 2;
 /// Threads need little.
 const STACK: usize = 512 * 1024;
 
@@ -146,7 +143,7 @@ fn committer(spool: &Spool) -> io::Result<Committer> {
 
 fn runtime(workers: u16) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(common::daemon::workers(workers, PROCESSORS))
+        .worker_threads(common::daemon::workers(workers))
         .thread_name("smtpd")
         .thread_stack_size(STACK)
         .max_blocking_threads(BLOCKING_THREADS)

@@ -8,7 +8,7 @@ use crate::prologue::{PROLOGUE, Prologue, PrologueError};
 use common::codec::{self, CodecError};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Octets that are read at once from the start of a file.
@@ -51,6 +51,7 @@ impl QueueFileError {
 #[derive(Debug)]
 pub struct QueueFile {
     file: File,
+    inode: u64,
     prologue: Prologue,
     envelope: Envelope,
 }
@@ -98,7 +99,7 @@ impl QueueFile {
         if envelope.recipients.is_empty() {
             return Err(QueueFileError::NoRecipients);
         }
-        Ok(Self { file, prologue, envelope })
+        Ok(Self { file, inode: meta.ino(), prologue, envelope })
     }
 
     /// The envelope as it was accepted.
@@ -129,6 +130,11 @@ impl QueueFile {
     /// Reads the journal; the result can append to it.
     pub fn journal(&self) -> io::Result<(Journal, Vec<Entry>)> {
         Journal::read(&self.file, self.prologue.journal_offset())
+    }
+
+    /// Which file it is.
+    pub fn inode(&self) -> u64 {
+        self.inode
     }
 
     /// The open file.

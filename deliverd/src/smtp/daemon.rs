@@ -34,9 +34,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(3600);
 /// Between two looks at what this machine is.
 const FOLLOW_EVERY: Duration = Duration::from_secs(60);
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// A thread for so many processors, unless the configuration says otherwise: sending is less work than taking in, and each thread more
-/// is one more to be woken.
-const PROCESSORS: usize = 2;
 /// Threads that read message content.
 const BLOCKING_THREADS: usize = 32;
 /// They need little.
@@ -178,7 +175,7 @@ fn context(
 
 fn runtime(workers: u16) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(common::daemon::workers(workers, PROCESSORS))
+        .worker_threads(common::daemon::workers(workers))
         .thread_name("smtp")
         .thread_stack_size(STACK)
         .max_blocking_threads(BLOCKING_THREADS)

@@ -23,7 +23,6 @@ use spool::layout::Queue;
 use spool::queue_file::{QueueFile, QueueFileError};
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 
 /// What came of loading.
 #[derive(Debug)]
@@ -56,7 +55,6 @@ pub struct Ready {
 }
 
 pub(super) fn load(disk: &Disk, id: QueueId, source: Source, now: Timestamp) -> Loaded {
-    let active = disk.spool.path(Queue::Active, id);
     let (result, lies_in) = match source {
         Source::Incoming => (read(disk, id, Queue::Incoming, now), source),
         Source::Active => match read(disk, id, Queue::Active, now) {
@@ -67,6 +65,7 @@ pub(super) fn load(disk: &Disk, id: QueueId, source: Source, now: Timestamp) -> 
             result => (result, source),
         },
         Source::Deferred(due) => {
+            let active = disk.spool.path(Queue::Active, id);
             match disk.spool.storage().rename(&disk.spool.deferred_path(id, due), &active) {
                 Ok(()) => (read(disk, id, Queue::Active, now), Source::Active),
                 Err(error) => (Err(error), source),
@@ -99,7 +98,7 @@ fn read(disk: &Disk, id: QueueId, queue: Queue, now: Timestamp) -> io::Result<Lo
         Err(QueueFileError::Io(error)) => return Err(error),
         Err(error) => return Err(io::Error::other(error)),
     };
-    let mut place = Place { queue, inode: file.file().metadata()?.ino() };
+    let mut place = Place { queue, inode: file.inode() };
     let mut message = Message::new(id, file.envelope().clone(), file.facts(), file.content_offset(), entries);
     common::info!(
         "{id}: from=<{}>, size={}, nrcpt={} (queue active)",

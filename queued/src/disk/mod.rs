@@ -234,12 +234,11 @@ impl Disk {
                 Done::Settle(id, settled.unwrap_or(Settled::Lost))
             }
             Task::Journal(id, mut place, entries) => {
-                let written = guarded(|| {
-                    self.settle_in(id, &mut place)?;
-                    self.append(id, &mut place, &entries, false)
-                });
+                let written = guarded(|| self.append(id, &mut place, &entries, false));
                 if let Some(Err(error)) = &written {
-                    common::error!("{id}: cannot be written to: {error}; tried again later");
+                    common::error!(
+                        "{id}: cannot be written to: {error}; tried again when its attempt is over"
+                    );
                 }
                 let left = if matches!(written, Some(Ok(()))) { Vec::new() } else { entries };
                 Done::Journal(id, place, left)
@@ -277,12 +276,12 @@ impl Disk {
         Ok(())
     }
 
-    /// Appends to the journal of a message in memory.
+    /// Appends to the journal of a message in memory, which stays therefore.
     fn append(&self, id: QueueId, place: &mut Place, entries: &[Entry], sync: bool) -> io::Result<()> {
+        self.settle_in(id, place)?;
         if entries.is_empty() {
             return Ok(());
         }
-        self.settle_in(id, place)?;
         self.append_to(id, &self.spool.path(Queue::Active, id), entries, sync)
     }
 

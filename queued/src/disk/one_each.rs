@@ -51,17 +51,19 @@ mod tests {
         drop(all.begin(id(2)));
         let (say, hear) = channel();
         std::thread::scope(|scope| {
-            let (all, say_second) = (&all, say.clone());
-            scope.spawn(move || {
+            scope.spawn(|| {
+                say.send("here").unwrap();
                 let _second = all.begin(id(1));
-                say_second.send("second").unwrap();
+                say.send("in").unwrap();
             });
-            // Should the second one not wait, it may be first: then this fails.
-            std::thread::yield_now();
-            say.send("first").unwrap();
+            assert_eq!(hear.recv().unwrap(), "here");
+            for _ in 0..1000 {
+                std::thread::yield_now();
+                assert!(hear.try_recv().is_err(), "it does not wait");
+            }
             drop(first);
+            assert_eq!(hear.recv().unwrap(), "in");
         });
-        assert_eq!(hear.try_iter().collect::<Vec<_>>(), ["first", "second"]);
         assert!(all.lock().is_empty());
     }
 }

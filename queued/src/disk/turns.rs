@@ -2,7 +2,8 @@
 //!
 //! Quick tasks are done by one thread, one after the other: it finds everything in its caches, and to wake a second one would cost more than the
 //! tasks do. Should the disk be in its way, so that they wait, another one helps, and one more each time that this lasts. Tasks that may take their time have the
-//! other threads, each one. Neither kind can ever have all threads. Nobody is woken twice for the same thing: a thread that was called counts as up. Who went to sleep last is called first.
+//! other threads, each one. Neither kind can ever have all threads. Nobody is woken twice for the same thing: a thread that was called counts as up. Who went to
+//! sleep last is called first.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -203,12 +203,12 @@ fn write(
 
 /// It may go from `incoming/` to `active/` meanwhile.
 fn open_message(spool: &Spool, id: QueueId, place: Place) -> io::Result<File> {
-    let in_queue = |queue| open(&spool.path(queue, id));
-    let again = [Queue::Incoming, Queue::Active];
-    let opened = again.into_iter().fold(in_queue(Queue::Active), |found, queue| match found {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => in_queue(queue),
-        found => found,
-    });
+    let mut opened = open(&spool.path(Queue::Active, id));
+    for queue in [Queue::Incoming, Queue::Active] {
+        if matches!(&opened, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            opened = open(&spool.path(queue, id));
+        }
+    }
     let file = opened?;
     place.check(&file.metadata()?)?;
     Ok(file)

@@ -180,7 +180,6 @@ impl Manager {
         let complete = left.is_empty();
         if let Some(active) = self.active.get_mut(&id) {
             active.saved(place, left);
-            self.newcomers.stays_new(id, active, now);
         }
         if !self.changes.waiting_for(id) {
             self.proceed(id, now);
@@ -214,7 +213,6 @@ impl Manager {
     fn go_on(&mut self, id: QueueId, unsaved: Vec<Entry>, instead: Option<Instead>, now: Timestamp) {
         if let Some(active) = self.active.get_mut(&id) {
             active.saved_none(unsaved);
-            self.newcomers.stays_new(id, active, now);
             self.proceed(id, now);
             return;
         }

@@ -2,7 +2,6 @@
 //! where people look for what is being delivered, and where smtpd has no hand (see [`Place`](crate::disk::Place)).
 
 use super::Manager;
-use super::active::Active;
 use crate::disk::Task;
 use common::time::Timestamp;
 use spool::id::QueueId;
@@ -22,13 +21,6 @@ impl Newcomers {
         self.0.push_back((now.after(SOON), id));
     }
 
-    /// Something was tried with it: should it lie where it lay, its time comes again. (Not when its attempt is over: then it is settled until that is done.)
-    pub(super) fn stays_new(&mut self, id: QueueId, active: &Active, now: Timestamp) {
-        if active.is_new() && !active.attempted {
-            self.came(id, now);
-        }
-    }
-
     /// When the first one's time comes.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         self.0.front().map(|(at, _)| *at)
@@ -36,7 +28,8 @@ impl Newcomers {
 }
 
 impl Manager {
-    /// Has those moved whose time has come. One that a file thread has goes to `active/` by it, or away, unless that fails.
+    /// Has those moved whose time has come. One that a file thread has goes to `active/` by it, or away. Where that fails, the message is settled in when its
+    /// attempt is over: until then the name makes no difference.
     pub(super) fn settle_in(&mut self, now: Timestamp) {
         while let Some(&(at, id)) = self.newcomers.0.front() {
             // Those who have gone meanwhile need not wake anybody.
