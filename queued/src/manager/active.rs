@@ -150,6 +150,19 @@ impl Active {
         if message.record(number, status.clone()) && !known {
             self.unsaved.push((number, status));
         }
+        // Only the last of what came to a recipient that was deferred again and again counts: at most twice as many as there are.
+        if self.unsaved.len() > 2 * message.len() {
+            let last: HashMap<u32, Status> = std::mem::take(&mut self.unsaved).into_iter().collect();
+            self.unsaved = last.into_iter().collect();
+            self.unsaved.sort_unstable_by_key(|(number, _)| *number);
+        }
+    }
+
+    /// Those of these recipients that have not come to their end.
+    pub(super) fn still_pending(&self, mut recipients: Vec<u32>) -> Vec<u32> {
+        let Some(message) = &self.message else { return Vec::new() };
+        recipients.retain(|number| matches!(message.recipient(*number), Some((_, State::Pending(_)))));
+        recipients
     }
 
     /// Is the message in our hands, so that a file thread may be given it?

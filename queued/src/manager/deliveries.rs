@@ -6,7 +6,7 @@ use super::event::Answered;
 use crate::disk::Task;
 use crate::dispatch::{ANSWER_GRACE, Outgoing, Worker, deadline};
 use crate::scheduler::destinations::Lane;
-use crate::scheduler::{JobId, WorkerId};
+use crate::scheduler::{Ended, JobId, WorkerId};
 use common::status::{EnhancedCode, Outcome, Status};
 use common::time::Timestamp;
 use spool::dispatch::Job;
@@ -62,7 +62,7 @@ impl Manager {
         worker: WorkerId,
         number: JobId,
         id: QueueId,
-        lane: Lane,
+        lane: &Lane,
         recipients: &[u32],
         now: Timestamp,
     ) {
@@ -75,7 +75,7 @@ impl Manager {
             queue_id: id,
             sender: message.sender.clone(),
             recipients: active.job_recipients(recipients),
-            nexthop: lane.destination.nexthop,
+            nexthop: lane.destination.nexthop.clone(),
             body: message.body,
             dsn: message.dsn.clone(),
             content_offset: message.content_offset,
@@ -106,7 +106,7 @@ impl Manager {
     pub(super) fn answered(&mut self, worker: WorkerId, job: JobId, answer: Answered, now: Timestamp) {
         let Answered { results, reached, handed_over } = answer;
         let failure = if reached { None } else { Some(failure(&results)) };
-        let Some((id, recipients)) = self.scheduler.answered(worker, job, failure, now) else {
+        let Some(Ended { id, lane, recipients }) = self.scheduler.answered(worker, job, failure, now) else {
             common::warn!("delivery agent {worker} answered job {job}, which it does not have");
             return;
         };
@@ -117,6 +117,8 @@ impl Manager {
         match self.active.get_mut(&id) {
             Some(active) => {
                 active.answered(&recipients, results, handed_over, now);
+                let deferred = active.still_pending(recipients);
+                self.scheduler.put_off(id, lane, deferred, now);
                 self.answered.push(id);
             }
             // Deleted or held meanwhile.
@@ -136,11 +138,12 @@ impl Manager {
 
     /// A job could not be handed over: its message's file cannot be opened.
     pub(super) fn unsent(&mut self, worker: WorkerId, job: JobId, error: &io::Error, now: Timestamp) {
-        let Some((id, recipients)) = self.scheduler.unsent(worker, job, now) else { return };
+        let Some(Ended { id, lane, recipients }) = self.scheduler.unsent(worker, job, now) else { return };
         self.deliveries.finished(job);
         let Some(active) = self.active.get_mut(&id) else { return };
         let why = format!("message file cannot be opened: {error}");
         active.suspend(&recipients, &Status::local(EnhancedCode::new(4, 3, 0), why), now);
+        self.scheduler.put_off(id, lane, recipients, now);
         self.proceed(id, now);
     }
 }

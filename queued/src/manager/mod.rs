@@ -196,7 +196,7 @@ impl Manager {
                 }
             }
             Action::Dispatch { worker, job, id, lane, recipients } => {
-                self.dispatch(worker, job, id, lane, &recipients, now);
+                self.dispatch(worker, job, id, &lane, &recipients, now);
             }
             Action::Suspend { id, recipients, reason } => {
                 if let Some(active) = self.active.get_mut(&id) {

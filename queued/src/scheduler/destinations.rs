@@ -24,6 +24,7 @@ use common::destination::Transport;
 use common::status::Status;
 use common::time::Timestamp;
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::lane::{Lane, SILENCE, Throttle};
@@ -82,7 +83,7 @@ impl Room {
 pub struct Destinations {
     limits: Limits,
     pauses: Pauses,
-    numbers: HashMap<Lane, u64>,
+    numbers: HashMap<Arc<Lane>, u64>,
     lanes: HashMap<u64, LaneState>,
     next_number: u64,
     /// By transport; the doubtful ones apart.
@@ -124,20 +125,15 @@ impl Destinations {
     }
 
     /// The number of a lane, which is made when it is new.
-    pub fn number(&mut self, lane: Lane) -> u64 {
-        if let Some(number) = self.numbers.get(&lane) {
+    pub fn number(&mut self, lane: &Arc<Lane>) -> u64 {
+        if let Some(number) = self.numbers.get(lane) {
             return *number;
         }
         self.next_number += 1;
         let limit = self.limits.get(&lane.destination.nexthop);
-        self.lanes.insert(self.next_number, LaneState::new(lane.clone(), limit));
-        self.numbers.insert(lane, self.next_number);
+        self.lanes.insert(self.next_number, LaneState::new(Arc::clone(lane), limit));
+        self.numbers.insert(Arc::clone(lane), self.next_number);
         self.next_number
-    }
-
-    /// The lane that a number means.
-    pub fn lane(&self, number: u64) -> Option<&Lane> {
-        self.lanes.get(&number).map(|state| &state.lane)
     }
 
     /// Most recipients in a job of this lane.
@@ -382,8 +378,8 @@ impl Destinations {
             .values()
             .filter_map(|state| match &state.health {
                 Health::Open => None,
-                Health::Throttled(throttle) => Some((&state.lane, Some(throttle.until), &throttle.reason)),
-                Health::Probing(reason) => Some((&state.lane, None, reason)),
+                Health::Throttled(throttle) => Some((&*state.lane, Some(throttle.until), &throttle.reason)),
+                Health::Probing(reason) => Some((&*state.lane, None, reason)),
             })
             .collect();
         let total = paused.len();

@@ -11,10 +11,10 @@ const PAUSES: Pauses = Pauses {
     memory: Duration::from_secs(7200),
 };
 
-fn lane(name: &str) -> Lane {
+fn lane(name: &str) -> Arc<Lane> {
     let destination =
         Destination { transport: Transport::Smtp, nexthop: Nexthop::of_domain(&name.parse().unwrap()) };
-    Lane { destination, mailbox: None }
+    Arc::new(Lane { destination, mailbox: None })
 }
 
 fn at(seconds: i64) -> Timestamp {
@@ -37,7 +37,7 @@ fn push(all: &mut Destinations, number: u64, jobs: impl IntoIterator<Item = JobI
 /// A lane with `jobs` jobs numbered from 1, each of a message of its own.
 fn filled(concurrency: u32, jobs: JobId) -> (Destinations, u64) {
     let mut all = Destinations::new(limits(concurrency, 0), PAUSES);
-    let number = all.number(lane("a.example"));
+    let number = all.number(&lane("a.example"));
     push(&mut all, number, 1..=jobs, at(0));
     (all, number)
 }
@@ -62,7 +62,7 @@ fn kill(all: &mut Destinations, number: u64, now: Timestamp) {
 #[test]
 fn lanes_take_turns_and_keep_their_order() {
     let (mut all, _) = filled(20, 3);
-    let other = all.number(lane("b.example"));
+    let other = all.number(&lane("b.example"));
     push(&mut all, other, [11, 12], at(0));
     assert_eq!(take(&mut all), [1, 11, 2, 12, 3]);
 }
@@ -151,7 +151,7 @@ fn failures_of_an_idle_lane_are_forgotten_in_time_and_healthy_ones_at_once() {
 fn the_memory_of_dead_destinations_is_bounded() {
     let mut all = Destinations::new(limits(1, 0), PAUSES);
     for n in 0..3 * MAX_IDLE {
-        let number = all.number(lane(&format!("d{n}.example")));
+        let number = all.number(&lane(&format!("d{n}.example")));
         kill(&mut all, number, at(0));
     }
     assert!(all.len() <= MAX_IDLE + 1024 && all.len() > MAX_IDLE / 2, "{}", all.len());
@@ -180,18 +180,18 @@ fn a_job_given_back_goes_first() {
 fn dead_destinations_have_half_of_the_places() {
     let mut all = Destinations::new(limits(20, 0), PAUSES);
     for n in 0..30 {
-        let number = all.number(lane(&format!("dead{n}.example")));
+        let number = all.number(&lane(&format!("dead{n}.example")));
         kill(&mut all, number, at(0));
         push(&mut all, number, [n], at(0));
     }
     all.expire(at(60));
-    let good = all.number(lane("good.example"));
+    let good = all.number(&lane("good.example"));
     push(&mut all, good, 100..104, at(60));
     let out = take_at(&mut all, at(60));
     assert_eq!(out.iter().filter(|job| **job < 100).count(), 10);
     assert_eq!(out.iter().filter(|job| **job >= 100).count(), 4);
     // One that is back does not count any more, and needs not wait for the others.
-    let back = all.number(lane(&format!("dead{}.example", out[0])));
+    let back = all.number(&lane(&format!("dead{}.example", out[0])));
     push(&mut all, back, 200..203, at(60));
     assert!(take_at(&mut all, at(60)).is_empty());
     all.answered(back, None, at(61));
@@ -202,14 +202,14 @@ fn dead_destinations_have_half_of_the_places() {
 #[test]
 fn hosts_that_hang_have_half_of_the_places() {
     let mut all = Destinations::new(limits(20, 0), PAUSES);
-    let hanging: Vec<u64> = (0..4).map(|n| all.number(lane(&format!("hang{n}.example")))).collect();
+    let hanging: Vec<u64> = (0..4).map(|n| all.number(&lane(&format!("hang{n}.example")))).collect();
     for (n, number) in (0..).zip(&hanging) {
         push(&mut all, *number, 100 * n..100 * n + 50, at(0));
     }
     // Nothing is known yet: five jobs of each go out, which is all that a worker for 20 can hold.
     assert_eq!(take_at(&mut all, at(0)).len(), 20);
     // Two of them answer late: their places go to another destination, and not to the next job of theirs.
-    let good = all.number(lane("good.example"));
+    let good = all.number(&lane("good.example"));
     push(&mut all, good, 1000..1010, at(30));
     for number in &hanging[..2] {
         all.answered(*number, Some(refused().unwrap()), at(30));
@@ -224,7 +224,7 @@ fn hosts_that_hang_have_half_of_the_places() {
 #[test]
 fn a_rate_spaces_transactions_and_outlives_an_idle_moment() {
     let mut all = Destinations::new(limits(20, 1000), PAUSES);
-    let number = all.number(lane("a.example"));
+    let number = all.number(&lane("a.example"));
     push(&mut all, number, 1..=3, at(100));
     assert_eq!(take_at(&mut all, at(100)), [1]);
     let next = all.deadline().unwrap();
@@ -252,7 +252,7 @@ fn a_nexthop_has_its_own_limits_also_after_a_change() {
     let mut with = limits(20, 0);
     with.of.insert("A.example".parse().unwrap(), own);
     let mut all = Destinations::new(with, PAUSES);
-    let (a, b) = (all.number(lane("a.example")), all.number(lane("b.example")));
+    let (a, b) = (all.number(&lane("a.example")), all.number(&lane("b.example")));
     push(&mut all, a, 1..10, at(0));
     push(&mut all, b, 11..20, at(0));
     assert_eq!((take(&mut all).len(), all.recipients(a), all.recipients(b)), (1 + 5, 2, 50));

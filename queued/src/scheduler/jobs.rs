@@ -1,11 +1,11 @@
 //! Jobs: to whom they go, what becomes of them when a worker answers or dies, and which are deferred without an attempt.
 
 use super::workers::TRANSPORTS;
-use super::{Action, JobId, Scheduler, WorkerId};
+use super::{Action, Ended, Job, JobId, Scheduler, WorkerId};
 use common::destination::Transport;
 use common::status::{EnhancedCode, Status};
 use common::time::Timestamp;
-use spool::id::QueueId;
+use std::sync::Arc;
 
 /// How often a job may come back from workers that died before it is deferred.
 const MAX_RETURNS: u8 = 2;
@@ -33,35 +33,36 @@ impl Scheduler {
                     Status::local(EnhancedCode::new(4, 3, 0), "delivery agent ended before it answered"),
                 );
                 self.destinations.dropped(lane, now);
-                self.suspend(number, reason);
+                self.suspend(number, reason, now);
             } else {
                 self.destinations.give_back(job.lane, number, now);
             }
         }
     }
 
-    /// A worker answered a job. `failure` is what it came to when the destination could not be reached. Gives the message and the recipients
-    /// that the answer is about; `None` for a job that this worker does not hold. A message that was forgotten meanwhile is named all the same.
+    /// A worker answered a job. `failure` is what it came to when the destination could not be reached. Gives what the answer is about; `None`
+    /// for a job that this worker does not hold. A message that was forgotten meanwhile is named all the same. Recipients that are deferred
+    /// by the answer are to be [put off](Self::put_off).
     pub fn answered(
         &mut self,
         worker: WorkerId,
         job: JobId,
         failure: Option<Status>,
         now: Timestamp,
-    ) -> Option<(QueueId, Vec<u32>)> {
+    ) -> Option<Ended> {
         if !self.workers.release(worker, job) {
             return None;
         }
         let done = self.jobs.remove(&job)?;
         if done.orphan {
             self.destinations.dropped(done.lane, now);
-            return Some((done.id, done.recipients));
+            return Some(done.into());
         }
         let failed = failure.is_some();
         let (suspended_jobs, closed) = self.destinations.answered(done.lane, failure, now);
         if let Some(throttle) = &closed {
             for stopped in suspended_jobs {
-                self.suspend_until(stopped, suspended(&throttle.reason), throttle.until);
+                self.suspend_until(stopped, suspended(&throttle.reason), throttle.until, now);
             }
         }
         if let Some(active) = self.active.get_mut(&done.id) {
@@ -71,11 +72,11 @@ impl Scheduler {
             }
         }
         self.check_attempted(done.id);
-        Some((done.id, done.recipients))
+        Some(done.into())
     }
 
     /// A job could not be given to the worker for reasons of our own: nothing was learnt about its destination. Otherwise as [`Self::answered`].
-    pub fn unsent(&mut self, worker: WorkerId, job: JobId, now: Timestamp) -> Option<(QueueId, Vec<u32>)> {
+    pub fn unsent(&mut self, worker: WorkerId, job: JobId, now: Timestamp) -> Option<Ended> {
         if !self.workers.release(worker, job) {
             return None;
         }
@@ -87,7 +88,7 @@ impl Scheduler {
             }
             self.check_attempted(done.id);
         }
-        Some((done.id, done.recipients))
+        Some(done.into())
     }
 
     /// A job for a worker that has room.
@@ -97,16 +98,15 @@ impl Scheduler {
             let doubtful = self.workers.capacity(transport).div_ceil(2);
             let jobs = &self.jobs;
             let wanted = |job| jobs.contains_key(&job);
-            if let Some((number, job)) = self.destinations.next_job(transport, doubtful, now, &wanted) {
+            if let Some((_, job)) = self.destinations.next_job(transport, doubtful, now, &wanted) {
                 let Some(entry) = self.jobs.get_mut(&job) else { continue };
-                let Some(lane) = self.destinations.lane(number).cloned() else { continue };
                 entry.worker = Some(worker);
                 self.workers.hold(worker, job);
                 return Some(Action::Dispatch {
                     worker,
                     job,
                     id: entry.id,
-                    lane,
+                    lane: Arc::clone(&entry.to),
                     recipients: entry.recipients.clone(),
                 });
             }
@@ -114,20 +114,27 @@ impl Scheduler {
         None
     }
 
-    fn suspend_until(&mut self, job: JobId, reason: Status, until: Timestamp) {
+    fn suspend_until(&mut self, job: JobId, reason: Status, until: Timestamp, now: Timestamp) {
         if let Some(active) = self.jobs.get(&job).and_then(|entry| self.active.get_mut(&entry.id)) {
             active.not_before = active.not_before.max(Some(until));
         }
-        self.suspend(job, reason);
+        self.suspend(job, reason, now);
     }
 
     /// A job that nobody has in hand, and no lane any more, is deferred.
-    pub(super) fn suspend(&mut self, job: JobId, reason: Status) {
-        let Some(entry) = self.jobs.remove(&job) else { return };
-        let Some(active) = self.active.get_mut(&entry.id) else { return };
+    pub(super) fn suspend(&mut self, job: JobId, reason: Status, now: Timestamp) {
+        let Some(Job { id, to, recipients, .. }) = self.jobs.remove(&job) else { return };
+        let Some(active) = self.active.get_mut(&id) else { return };
         active.jobs.remove(&job);
-        self.actions.push_back(Action::Suspend { id: entry.id, recipients: entry.recipients, reason });
-        self.check_attempted(entry.id);
+        self.actions.push_back(Action::Suspend { id, recipients: recipients.clone(), reason });
+        self.put_off(id, to, recipients, now);
+        self.check_attempted(id);
+    }
+}
+
+impl From<Job> for Ended {
+    fn from(job: Job) -> Self {
+        Self { id: job.id, lane: job.to, recipients: job.recipients }
     }
 }
 

@@ -12,6 +12,7 @@ use common::destination::Destination;
 use common::status::Status;
 use common::time::Timestamp;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a destination may be working on what it has without an answer before it counts as silent.
@@ -56,7 +57,7 @@ struct Turn {
 /// See the head of the file.
 #[derive(Debug)]
 pub(super) struct LaneState {
-    pub(super) lane: Lane,
+    pub(super) lane: Arc<Lane>,
     pub(super) limit: Limit,
     pub(super) in_hand: u32,
     pub(super) window: Window,
@@ -81,7 +82,7 @@ pub(super) struct LaneState {
 }
 
 impl LaneState {
-    pub(super) fn new(lane: Lane, limit: Limit) -> Self {
+    pub(super) fn new(lane: Arc<Lane>, limit: Limit) -> Self {
         Self {
             lane,
             in_hand: 0,
@@ -209,7 +210,7 @@ mod tests {
     fn lane() -> LaneState {
         let destination = Destination { transport: Transport::Smtp, nexthop: Nexthop::Here };
         let limit = Limit { concurrency: 20, recipients: 50, gap: Duration::ZERO };
-        LaneState::new(Lane { destination, mailbox: None }, limit)
+        LaneState::new(Arc::new(Lane { destination, mailbox: None }), limit)
     }
 
     fn all(lane: &mut LaneState) -> Vec<JobId> {

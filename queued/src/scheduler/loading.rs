@@ -12,13 +12,15 @@
 //!
 //! What finds no room lies where it is, in `incoming/` or `deferred/`, and costs an index entry.
 
-use super::destinations::Room;
+use super::again::PutOff;
+use super::destinations::{Lane, Room};
 use super::jobs::{crowded, no_worker, suspended};
-use super::{Action, Active, Facts, Job, LAST_CHANCE, MAX_LOADING, Scheduler, Share, Source};
+use super::{Action, Active, Facts, Job, LAST_CHANCE, MAX_LOADING, Scheduler, Settings, Share, Source};
 use common::time::Timestamp;
 use spool::dispatch::MAX_RECIPIENTS;
 use spool::id::QueueId;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A message with more recipients than this is a large one.
@@ -124,6 +126,13 @@ impl Memory {
     }
 }
 
+impl Settings {
+    fn room_for_a_lane(&self) -> Room {
+        let places = self.active_limit;
+        Room { slow: (places / 4).max(1), silent: (places / 16).max(1), patience: self.backoff.first_retry }
+    }
+}
+
 impl Scheduler {
     /// A loaded message's recipients that want delivery by workers (none when there is nothing for workers to do). `false`: it is a large one and there is no
     /// room for it; it has to be let go, and is loaded again, from where it lies, when there is.
@@ -147,49 +156,69 @@ impl Scheduler {
         self.memory.loaded(&active.source);
         active.facts = Some(facts);
         let late = matches!(active.source, Source::Deferred(_));
-        let room = self.room_for_a_lane();
-        let Some(active) = self.active.get_mut(&id) else { return true };
+        let mut put_off = Vec::new();
         for Share { lane, recipients } in shares {
-            let transport = lane.destination.transport;
-            if recipients.is_empty() {
-                continue;
+            if !recipients.is_empty() {
+                put_off.extend(self.queue(id, Arc::new(lane), recipients, late, now));
             }
-            if self.workers.grace_ends(transport).is_some_and(|end| end <= now) {
-                self.actions.push_back(Action::Suspend { id, recipients, reason: no_worker(transport) });
-                continue;
-            }
-            let number = self.destinations.number(lane);
-            if let Some(throttle) = self.destinations.closed(number, now) {
-                let reason = suspended(&throttle.reason);
-                active.not_before = active.not_before.max(Some(throttle.until));
-                self.actions.push_back(Action::Suspend { id, recipients, reason });
-                continue;
-            }
-            if self.destinations.is_crowded(number, room, now) {
-                self.actions.push_back(Action::Suspend { id, recipients, reason: crowded() });
-                continue;
-            }
+        }
+        self.limit_waiting(id, expires);
+        for (lane, recipients) in put_off {
+            self.put_off(id, lane, recipients, now);
+        }
+        self.check_attempted(id);
+        true
+    }
+
+    /// Queues jobs for these recipients; `late`: in the row of deferred mail. Gives them back when they are suspended instead.
+    pub(super) fn queue(
+        &mut self,
+        id: QueueId,
+        lane: Arc<Lane>,
+        recipients: Vec<u32>,
+        late: bool,
+        now: Timestamp,
+    ) -> Option<(Arc<Lane>, Vec<u32>)> {
+        let active = self.active.get_mut(&id)?;
+        let transport = lane.destination.transport;
+        let number = self.destinations.number(&lane);
+        let reason = if self.workers.grace_ends(transport).is_some_and(|end| end <= now) {
+            no_worker(transport)
+        } else if let Some(throttle) = self.destinations.closed(number, now) {
+            active.not_before = active.not_before.max(Some(throttle.until));
+            suspended(&throttle.reason)
+        } else if self.destinations.is_crowded(number, self.settings.room_for_a_lane(), now) {
+            crowded()
+        } else {
             let most = usize::try_from(self.destinations.recipients(number)).unwrap_or(MAX_RECIPIENTS);
             let mut jobs = Vec::new();
             for batch in recipients.chunks(most.clamp(1, MAX_RECIPIENTS)) {
                 let job = self.next_job;
                 self.next_job += 1;
-                let recipients = batch.to_vec();
+                let (to, recipients) = (Arc::clone(&lane), batch.to_vec());
                 self.jobs.insert(
                     job,
-                    Job { id, lane: number, recipients, worker: None, returns: 0, orphan: false },
+                    Job { id, lane: number, to, recipients, worker: None, returns: 0, orphan: false },
                 );
                 active.jobs.insert(job);
                 jobs.push(job);
             }
             self.destinations.push(number, jobs, late, now);
+            return None;
+        };
+        self.actions.push_back(Action::Suspend { id, recipients: recipients.clone(), reason });
+        Some((lane, recipients))
+    }
+
+    /// A message with jobs that has no such limit yet waits for their turns until `end` at most.
+    pub(super) fn limit_waiting(&mut self, id: QueueId, end: Timestamp) {
+        if let Some(active) = self.active.get_mut(&id)
+            && active.ends.is_none()
+            && !active.jobs.is_empty()
+        {
+            active.ends = Some(end);
+            self.lives.insert((end, id));
         }
-        if !active.jobs.is_empty() {
-            active.ends = Some(expires);
-            self.lives.insert((expires, id));
-        }
-        self.check_attempted(id);
-        true
     }
 
     /// The next message to be loaded, if there is room.
@@ -212,7 +241,14 @@ impl Scheduler {
             self.memory.loading_deferred += 1;
         }
         self.memory.loading += 1;
-        let active = Active { source, jobs: HashSet::new(), facts: None, not_before: None, ends: None };
+        let active = Active {
+            source,
+            jobs: HashSet::new(),
+            facts: None,
+            not_before: None,
+            ends: None,
+            put_off: PutOff::new(),
+        };
         self.active.insert(id, active);
         Some(Action::Load(id, source))
     }
@@ -241,11 +277,11 @@ impl Scheduler {
             return;
         }
         self.memory.look = now.after(LOOK);
-        let room = self.room_for_a_lane();
+        let room = self.settings.room_for_a_lane();
         let jobs = &self.jobs;
         let wanted = |job| jobs.contains_key(&job);
         for job in self.destinations.relieve(room, now, &wanted) {
-            self.suspend(job, crowded());
+            self.suspend(job, crowded(), now);
         }
     }
 
@@ -256,15 +292,6 @@ impl Scheduler {
     /// To read them may take its time, and new mail does not wait for that.
     fn turn_for_deferred(&self) -> bool {
         self.memory.loading_deferred < MAX_LOADING / 2
-    }
-
-    fn room_for_a_lane(&self) -> Room {
-        let places = self.settings.active_limit;
-        Room {
-            slow: (places / 4).max(1),
-            silent: (places / 16).max(1),
-            patience: self.settings.backoff.first_retry,
-        }
     }
 
     fn room_for_recipients(&self) -> bool {

@@ -23,8 +23,10 @@
 //! | whose turn is it within a lane | `lane` |
 //! | which message is loaded next, which given back | `loading` |
 //! | which message is due when | [`waiting`] |
+//! | and a recipient whose message is still busy with others | `again` |
 //! | who has which job, and what when workers die | `jobs`, `workers` |
 
+mod again;
 pub mod backoff;
 pub mod destinations;
 mod jobs;
@@ -37,16 +39,18 @@ pub mod window;
 mod workers;
 
 pub use loading::LARGE;
-pub use types::{Action, Facts, Settings, Share, Source};
+pub use types::{Action, Ended, Facts, Settings, Share, Source};
 
+use again::PutOff;
 use backoff::Jitter;
 use common::destination::Transport;
 use common::time::Timestamp;
-use destinations::{Destinations, Pause};
+use destinations::{Destinations, Lane, Pause};
 use jobs::{no_worker, out_of_time};
 use loading::Memory;
 use spool::id::QueueId;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use waiting::Waiting;
 use workers::{TRANSPORTS, Workers};
@@ -73,6 +77,7 @@ pub struct Scheduler {
     active: HashMap<QueueId, Active>,
     /// When messages have to stop waiting for their turn.
     lives: BTreeSet<(Timestamp, QueueId)>,
+    again: Again,
     destinations: Destinations,
     jobs: HashMap<JobId, Job>,
     next_job: JobId,
@@ -80,6 +85,9 @@ pub struct Scheduler {
     actions: VecDeque<Action>,
     stopped: bool,
 }
+
+/// When recipients of messages in memory are tried again: the keys of [`Active::put_off`].
+type Again = BTreeSet<(Timestamp, QueueId)>;
 
 #[derive(Debug)]
 struct Active {
@@ -91,12 +99,16 @@ struct Active {
     not_before: Option<Timestamp>,
     /// Its entry in `lives`.
     ends: Option<Timestamp>,
+    /// Recipients that wait for a time of their own. Empty when there are no jobs.
+    put_off: PutOff,
 }
 
 #[derive(Debug)]
 struct Job {
     id: QueueId,
     lane: u64,
+    /// The same: the number outlives no lane that is forgotten.
+    to: Arc<Lane>,
     recipients: Vec<u32>,
     worker: Option<WorkerId>,
     returns: u8,
@@ -112,6 +124,7 @@ impl Scheduler {
             waiting: Waiting::default(),
             active: HashMap::new(),
             lives: BTreeSet::new(),
+            again: Again::new(),
             destinations: Destinations::new(settings.limits.clone(), settings.pauses()),
             settings,
             jobs: HashMap::new(),
@@ -185,11 +198,12 @@ impl Scheduler {
     pub fn forget(&mut self, id: QueueId, now: Timestamp) {
         self.waiting.remove(id);
         self.memory.forget(id);
-        let Some(active) = self.active.remove(&id) else { return };
+        let Some(mut active) = self.active.remove(&id) else { return };
         self.memory.left(&active.source, active.facts.as_ref());
         if let Some(end) = active.ends {
             self.lives.remove(&(end, id));
         }
+        again::take(&mut self.again, id, &mut active);
         for number in active.jobs {
             match self.jobs.get_mut(&number) {
                 Some(Job { worker: Some(worker), orphan, .. }) => {
@@ -207,7 +221,7 @@ impl Scheduler {
 
     /// An admin wants this message tried now; `false` when none waits under this ID (it is being tried, or is not here).
     pub fn retry(&mut self, id: QueueId, now: Timestamp) -> bool {
-        self.waiting.hurry(id, now)
+        self.waiting.hurry(id, now) || self.hurry_put_off(id, now)
     }
 
     /// An admin knows better: throttled destinations get their probe now.
@@ -239,7 +253,8 @@ impl Scheduler {
         }
         let grace = self.waiting_transports().map(|(_, end)| end).min();
         let life = self.lives.first().map(|(end, _)| *end);
-        [self.load_deadline(), grace, life, self.destinations.deadline()].into_iter().flatten().min()
+        let again = self.again.first().map(|(at, _)| *at);
+        [self.load_deadline(), grace, life, again, self.destinations.deadline()].into_iter().flatten().min()
     }
 
     /// Messages in memory.
@@ -281,7 +296,7 @@ impl Scheduler {
             .collect();
         for transport in over {
             for job in self.destinations.drain(transport, now) {
-                self.suspend(job, no_worker(transport));
+                self.suspend(job, no_worker(transport), now);
             }
         }
         while let Some(&(end, id)) = self.lives.first().filter(|(end, _)| *end <= now) {
@@ -295,9 +310,10 @@ impl Scheduler {
                 if let Some(job) = self.jobs.get(&number) {
                     self.destinations.withdraw(job.lane, now);
                 }
-                self.suspend(number, out_of_time());
+                self.suspend(number, out_of_time(), now);
             }
         }
+        self.come_again(now);
         self.relieve(now);
     }
 
@@ -315,6 +331,7 @@ impl Scheduler {
             if let Some(end) = active.ends.take() {
                 self.lives.remove(&(end, id));
             }
+            again::take(&mut self.again, id, active);
             self.actions.push_back(Action::Attempted(id));
         }
     }

@@ -8,7 +8,7 @@ use crate::message::Lifetimes;
 use common::destination::{Destination, Nexthop};
 use common::status::{EnhancedCode, Status};
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         backoff: Backoff { first_retry: Duration::from_secs(300), max_retry: Duration::from_secs(3600) },
         lifetimes: Lifetimes {
@@ -24,34 +24,44 @@ fn settings() -> Settings {
     }
 }
 
-fn id(n: u64) -> QueueId {
+pub(super) fn id(n: u64) -> QueueId {
     QueueId::new(Timestamp(1), n)
 }
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(seconds)
 }
 
-fn lane(name: &str) -> Lane {
+pub(super) fn lane(name: &str) -> Lane {
     let nexthop = Nexthop::of_domain(&name.parse().unwrap());
     Lane { destination: Destination { transport: Transport::Smtp, nexthop }, mailbox: None }
 }
 
-fn share(name: &str, recipients: std::ops::Range<u32>) -> Share {
+pub(super) fn share(name: &str, recipients: std::ops::Range<u32>) -> Share {
     Share { lane: lane(name), recipients: recipients.collect() }
 }
 
-fn refused() -> Option<Status> {
+fn ended(n: u64, name: &str, recipients: std::ops::Range<u32>) -> Ended {
+    Ended { id: id(n), lane: Arc::new(lane(name)), recipients: recipients.collect() }
+}
+
+pub(super) fn refused() -> Option<Status> {
     Some(Status::local(EnhancedCode::new(4, 4, 1), "connect to a: Connection refused"))
 }
 
 /// Tells that a message was loaded that arrived just now.
-fn loaded(s: &mut Scheduler, n: u64, recipients: usize, shares: Vec<Share>, now: Timestamp) -> bool {
+pub(super) fn loaded(
+    s: &mut Scheduler,
+    n: u64,
+    recipients: usize,
+    shares: Vec<Share>,
+    now: Timestamp,
+) -> bool {
     s.loaded(id(n), Facts { arrived: now, null_sender: false, recipients }, shares, now)
 }
 
 /// All actions at `now`, in short words.
-fn drain(scheduler: &mut Scheduler, now: Timestamp) -> Vec<String> {
+pub(super) fn drain(scheduler: &mut Scheduler, now: Timestamp) -> Vec<String> {
     let number = |id: QueueId| (0..100_000).find(|n| super::tests::id(*n) == id).unwrap();
     std::iter::from_fn(|| scheduler.next_action(now))
         .map(|action| match action {
@@ -75,7 +85,7 @@ fn drain(scheduler: &mut Scheduler, now: Timestamp) -> Vec<String> {
 }
 
 /// A scheduler with a worker and one message loaded with these shares.
-fn with_message(shares: Vec<Share>) -> Scheduler {
+pub(super) fn with_message(shares: Vec<Share>) -> Scheduler {
     let mut scheduler = Scheduler::new(settings(), 1, at(0));
     scheduler.worker_came(1, Transport::Smtp, 100);
     scheduler.arrived(id(7), Source::Incoming);
@@ -97,7 +107,7 @@ fn a_message_goes_through() {
         ]
     );
     assert_eq!(s.in_hand(), 4);
-    assert_eq!(s.answered(1, 4, None, at(1)), Some((id(7), vec![120])));
+    assert_eq!(s.answered(1, 4, None, at(1)), Some(ended(7, "b.example", 120..121)));
     assert_eq!(s.answered(1, 4, None, at(1)), None, "answered twice");
     assert_eq!(s.answered(2, 1, None, at(1)), None, "by somebody else");
     s.answered(1, 1, None, at(1));
@@ -134,7 +144,7 @@ fn a_job_that_was_not_sent_opens_no_throttled_destination() {
     let mut s = with_message(vec![share("a.example", 0..1)]);
     drain(&mut s, at(0));
     assert_eq!(s.unsent(2, 1, at(1)), None, "not this worker's");
-    assert_eq!(s.unsent(1, 1, at(1)), Some((id(7), vec![0])));
+    assert_eq!(s.unsent(1, 1, at(1)), Some(ended(7, "a.example", 0..1)));
     assert_eq!(s.unsent(1, 1, at(1)), None, "twice");
     assert_eq!(drain(&mut s, at(1)), ["attempted 7"]);
 }

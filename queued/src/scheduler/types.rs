@@ -8,6 +8,7 @@ use crate::message::Lifetimes;
 use common::status::Status;
 use common::time::Timestamp;
 use spool::id::QueueId;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What the administrator chose.
@@ -72,6 +73,17 @@ pub struct Share {
     pub recipients: Vec<u32>,
 }
 
+/// A job that has come to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The message.
+    pub id: QueueId,
+    /// Where to.
+    pub lane: Arc<Lane>,
+    /// For whom.
+    pub recipients: Vec<u32>,
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -86,7 +98,7 @@ pub enum Action {
         /// The message.
         id: QueueId,
         /// Where to.
-        lane: Lane,
+        lane: Arc<Lane>,
         /// For whom.
         recipients: Vec<u32>,
     },
