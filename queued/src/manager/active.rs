@@ -32,6 +32,8 @@ pub(super) struct Active {
     leftover: Vec<Entry>,
     /// Is a file thread writing to its journal?
     saving: bool,
+    /// Has a file thread been given outcomes that a crash must not make us repeat, and not said yet that they are written?
+    owes: bool,
     /// How often settling it has failed.
     failures: u32,
     /// Could it be that its content is damaged?
@@ -53,6 +55,7 @@ impl Active {
             unsaved: Vec::new(),
             leftover: unsaved,
             saving: false,
+            owes: false,
             failures: 0,
             suspect: false,
             file,
@@ -173,6 +176,17 @@ impl Active {
     /// Is there a delivery that a crash must not make us repeat, while other jobs are still out?
     pub(super) fn worth_saving(&self) -> bool {
         self.unsaved.iter().any(|(_, status)| status.outcome != Outcome::Deferred)
+    }
+
+    /// A file thread is about to be given what is known: `true` when that has such outcomes.
+    pub(super) fn begins_to_owe(&mut self) -> bool {
+        self.owes = self.worth_saving();
+        self.owes
+    }
+
+    /// The file thread has done its work: `true` when something was owed.
+    pub(super) fn owes_no_more(&mut self) -> bool {
+        std::mem::take(&mut self.owes)
     }
 
     /// Has it stayed in `incoming/` so far?

@@ -44,6 +44,9 @@ const LOOK: Duration = Duration::from_secs(30);
 const STOP_TIME: Duration = Duration::from_secs(10);
 /// Events taken in a row before the scheduler is asked again.
 const BURST: usize = 256;
+/// Most messages whose outcomes are on their way to the disk: a slow disk must not be outrun, since were queued killed, all of these would be
+/// delivered again. Beyond it nothing is handed out to be delivered.
+const MAX_UNWRITTEN: usize = 256;
 /// After a round of so many events there will soon be more: then they are let come together, for [`REST`]. Nobody has to wake a thread that
 /// rests, and what follows from them goes out together, too. A single client never sees it.
 const CROWD: usize = 4;
@@ -66,6 +69,8 @@ pub struct Manager {
     gauge: Gauge,
     /// Messages with fresh outcomes. What becomes of them is decided when the scheduler has said whether the attempt is over: then the happy path writes no journal.
     answered: Vec<QueueId>,
+    /// See [`MAX_UNWRITTEN`].
+    unwritten: usize,
     newcomers: Newcomers,
     stopping: Option<Timestamp>,
     since: Timestamp,
@@ -104,6 +109,7 @@ impl Manager {
             changes: Changes::default(),
             again: BTreeSet::new(),
             answered: Vec::new(),
+            unwritten: 0,
             newcomers: Newcomers::default(),
             stopping: None,
             since: Timestamp::now(),
@@ -116,14 +122,7 @@ impl Manager {
         let mut taken = 0;
         loop {
             let now = Timestamp::now();
-            self.expire(now);
-            while let Some(action) = self.scheduler.next_action(now) {
-                self.act(action, now);
-            }
-            for id in std::mem::take(&mut self.answered) {
-                self.proceed(id, now);
-            }
-            self.settle_in(now);
+            self.follow(now);
             let look_again = self.pool.wake().unwrap_or(LOOK);
             self.show_pressure();
             if self.may_stop(now) {
@@ -145,6 +144,19 @@ impl Manager {
                 taken += 1;
             }
         }
+    }
+
+    /// Does what follows from the events so far, and from the time.
+    fn follow(&mut self, now: Timestamp) {
+        self.expire(now);
+        self.scheduler.hold_jobs(self.unwritten >= MAX_UNWRITTEN);
+        while let Some(action) = self.scheduler.next_action(now) {
+            self.act(action, now);
+        }
+        for id in std::mem::take(&mut self.answered) {
+            self.proceed(id, now);
+        }
+        self.settle_in(now);
     }
 
     /// More new mail than there is room for makes smtpd slower.
@@ -279,6 +291,7 @@ impl Manager {
     /// Gives a message that is in our hands to a file thread when there is something to write down.
     fn proceed(&mut self, id: QueueId, now: Timestamp) {
         let Some(active) = self.active.get_mut(&id).filter(|active| active.is_here()) else { return };
+        self.unwritten += usize::from(active.begins_to_owe());
         if active.attempted {
             let due = self.scheduler.next_attempt(id, now);
             if let Some(work) = active.settle(due) {
@@ -292,6 +305,11 @@ impl Manager {
 
     fn done(&mut self, done: Done, now: Timestamp) {
         self.pool.received();
+        if let Done::Journal(id, ..) | Done::Settle(id, _) = &done
+            && self.active.get_mut(id).is_some_and(Active::owes_no_more)
+        {
+            self.unwritten = self.unwritten.saturating_sub(1);
+        }
         match done {
             Done::Load(id, source, loaded) => self.loaded(id, source, loaded, now),
             Done::Journal(id, place, left) => self.journalled(id, place, left, now),

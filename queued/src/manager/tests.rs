@@ -78,11 +78,7 @@ impl Manager {
     /// Takes events, and does what follows at `now`, until this is so.
     fn until(&mut self, now: Timestamp, so: impl Fn(&Self) -> bool) {
         loop {
-            self.expire(now);
-            while let Some(action) = self.scheduler.next_action(now) {
-                self.act(action, now);
-            }
-            self.settle_in(now);
+            self.follow(now);
             self.pool.wake();
             if so(self) {
                 return;
@@ -91,6 +87,13 @@ impl Manager {
             self.take(event);
         }
     }
+}
+
+/// An agent's word for it.
+fn delivered(job: &Job) -> FromWorker {
+    let status = common::status::Status::local("2.0.0".parse().unwrap(), "250 ok");
+    let results = job.recipients.iter().map(|to| (to.index, status.clone())).collect();
+    FromWorker::Done { number: job.number, results, reached: true, handed_over: vec![] }
 }
 
 /// An empty spool.
@@ -113,8 +116,26 @@ fn open(config: &Config) -> (Spool, Arc<Disk>) {
     (spool, disk)
 }
 
+/// A queue that agents can connect to; whoever runs the test delivers, as an ordinary user's.
+fn start(folder: &Path) -> (Spool, Manager) {
+    let config = config(folder);
+    let (spool, disk) = open(&config);
+    let (events, receiver) = channel();
+    let report = events.clone();
+    let pool = Pool::start(&disk, move |done| drop(report.send(Event::Done(done)))).unwrap();
+    let listener = PacketListener::bind(&spool.dispatch_socket(), 0o600).unwrap();
+    let peers = Peers::new(&Identities::resolve(&config).unwrap());
+    dispatch::serve(listener, peers, spool.clone(), events).unwrap();
+    let reload = |_: &Disk| (None, common::reload::Report::default());
+    (spool, Manager::new(scheduler(&config), disk, pool, receiver, reload))
+}
+
 /// A message in `incoming/`.
 fn accept(spool: &Spool) -> QueueId {
+    accept_for(spool, &["b@far.example"])
+}
+
+fn accept_for(spool: &Spool, recipients: &[&str]) -> QueueId {
     let spooler = Spooler::open(&spool.directory(Queue::Incoming), OWN_MODE).unwrap();
     let mut writer = spooler.begin(Timestamp::now()).unwrap();
     writer
@@ -123,7 +144,7 @@ fn accept(spool: &Spool) -> QueueId {
             arrived: Timestamp::now(),
             origin: Origin::Bounce,
             body: Body::SevenBit,
-            recipients: vec![Recipient::new("b@far.example".parse().unwrap())],
+            recipients: recipients.iter().map(|to| Recipient::new(to.parse().unwrap())).collect(),
             dsn: Default::default(),
         })
         .unwrap();
@@ -180,23 +201,7 @@ fn another_file_in_the_place_of_a_message_is_not_used() {
 #[test]
 fn a_stuck_worker_is_ended_by_the_wall_clock_limit_and_its_job_is_retried() {
     let folder = tempfile::tempdir().unwrap();
-    let config = config(folder.path());
-    let (spool, disk) = open(&config);
-    let (events, receiver) = channel();
-    let report = events.clone();
-    let pool = Pool::start(&disk, move |done| drop(report.send(Event::Done(done)))).unwrap();
-    // As an ordinary user's: whoever runs the test delivers.
-    let listener = PacketListener::bind(&spool.dispatch_socket(), 0o600).unwrap();
-    dispatch::serve(
-        listener,
-        Peers::new(&Identities::resolve(&config).unwrap()),
-        spool.clone(),
-        events.clone(),
-    )
-    .unwrap();
-    let mut manager =
-        Manager::new(scheduler(&config), disk, pool, receiver, |_| (None, common::reload::Report::default()));
-
+    let (spool, mut manager) = start(folder.path());
     let id = accept(&spool);
 
     let stuck = Agent::connect(&spool);
@@ -224,18 +229,47 @@ fn a_stuck_worker_is_ended_by_the_wall_clock_limit_and_its_job_is_retried() {
     manager.until(end, |manager| manager.deliveries.workers.len() == 1);
     manager.until(end, |manager| manager.scheduler.in_hand() == 1);
     let again = other.job();
-    assert_eq!((again.queue_id, again.recipients), (id, job.recipients));
+    assert_eq!((again.queue_id, &again.recipients), (id, &job.recipients));
     // What the first one says now is not heard any more.
-    let status = common::status::Status::local("2.0.0".parse().unwrap(), "250 ok");
-    let done = FromWorker::Done {
-        number: again.number,
-        results: vec![(0, status)],
-        reached: true,
-        handed_over: vec![],
-    };
+    let done = delivered(&again);
     assert!(stuck.0.send(&codec::encode(&done).unwrap(), &[]).is_err());
     other.say(&done);
     manager.until(end, |manager| manager.active.is_empty() && manager.pool.outstanding() == 0);
     assert!(spool.find(id).is_none(), "delivered and removed");
     assert_eq!((manager.scheduler.active_len(), manager.deliveries.deadline()), (0, None));
+}
+
+/// What has been delivered and is not written down would be delivered again after a crash: it is counted, and does not grow without bound.
+#[test]
+fn a_slow_disk_is_not_outrun() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, mut manager) = start(folder.path());
+    let agent = Agent::connect(&spool);
+    let now = Timestamp::now();
+    manager.until(now, |manager| manager.deliveries.workers.len() == 1);
+    let id = accept_for(&spool, &["b@far.example", "c@other.example"]);
+    manager.take(Event::Arrived(vec![(id, Source::Incoming)]));
+    manager.until(now, |manager| manager.scheduler.in_hand() == 2);
+    for left in [1, 0] {
+        let job = agent.job();
+        agent.say(&delivered(&job));
+        while manager.scheduler.in_hand() > left {
+            let event = manager.events.recv_timeout(PATIENCE).unwrap();
+            manager.take(event);
+        }
+        // Its journal, and then its settlement, is with the file threads, which have not been woken.
+        manager.follow(now);
+        assert_eq!(manager.unwritten, 1);
+        manager.until(now, |manager| manager.pool.outstanding() == 0);
+        assert_eq!(manager.unwritten, 0);
+    }
+    assert!(manager.active.is_empty());
+
+    manager.unwritten = MAX_UNWRITTEN;
+    let id = accept(&spool);
+    manager.take(Event::Arrived(vec![(id, Source::Incoming)]));
+    manager.until(now, |manager| manager.active.contains_key(&id) && manager.pool.outstanding() == 0);
+    assert_eq!(manager.scheduler.in_hand(), 0);
+    manager.unwritten -= 1;
+    manager.until(now, |manager| manager.scheduler.in_hand() == 1);
 }

@@ -83,6 +83,7 @@ pub struct Scheduler {
     next_job: JobId,
     workers: Workers,
     actions: VecDeque<Action>,
+    jobs_held: bool,
     stopped: bool,
 }
 
@@ -131,6 +132,7 @@ impl Scheduler {
             next_job: 1,
             workers: Workers::new(now),
             actions: VecDeque::new(),
+            jobs_held: false,
             stopped: false,
         }
     }
@@ -238,7 +240,12 @@ impl Scheduler {
         if self.stopped {
             return None;
         }
-        self.load(now).or_else(|| self.dispatch(now))
+        self.load(now).or_else(|| if self.jobs_held { None } else { self.dispatch(now) })
+    }
+
+    /// While this is `true` no jobs are handed out: what came of others has to be written down first.
+    pub fn hold_jobs(&mut self, hold: bool) {
+        self.jobs_held = hold;
     }
 
     /// From now on nothing new is begun.
