@@ -162,10 +162,10 @@ impl Active {
     }
 
     /// Those of these recipients that have not come to their end.
-    pub(super) fn still_pending(&self, mut recipients: Vec<u32>) -> Vec<u32> {
+    pub(super) fn still_pending(&self, recipients: &[u32]) -> Vec<u32> {
         let Some(message) = &self.message else { return Vec::new() };
-        recipients.retain(|number| matches!(message.recipient(*number), Some((_, State::Pending(_)))));
-        recipients
+        let is_pending = |number: &u32| matches!(message.recipient(*number), Some((_, State::Pending(_))));
+        recipients.iter().copied().filter(is_pending).collect()
     }
 
     /// Is the message in our hands, so that a file thread may be given it?

@@ -106,24 +106,26 @@ impl Manager {
     pub(super) fn answered(&mut self, worker: WorkerId, job: JobId, answer: Answered, now: Timestamp) {
         let Answered { results, reached, handed_over } = answer;
         let failure = if reached { None } else { Some(failure(&results)) };
-        let Some(Ended { id, lane, recipients }) = self.scheduler.answered(worker, job, failure, now) else {
+        let Some(ended) = self.scheduler.answered(worker, job, failure, now) else {
             common::warn!("delivery agent {worker} answered job {job}, which it does not have");
             return;
         };
         self.deliveries.finished(job);
+        let Ended { id, recipients, .. } = &ended;
+        let id = *id;
         for (_, status) in results.iter().filter(|(number, _)| recipients.contains(number)) {
             self.lately.outcome(status.outcome, now);
         }
         match self.active.get_mut(&id) {
             Some(active) => {
-                active.answered(&recipients, results, handed_over, now);
+                active.answered(recipients, results, handed_over, now);
                 let deferred = active.still_pending(recipients);
-                self.scheduler.put_off(id, lane, deferred, now);
+                self.scheduler.deferred_by(ended, deferred, now);
                 self.answered.push(id);
             }
             // Deleted or held meanwhile.
             None => {
-                let handed_over = handed_over_of(&recipients, &results, handed_over);
+                let handed_over = handed_over_of(recipients, &results, handed_over);
                 let results = results.into_iter().filter(|(number, _)| recipients.contains(number)).collect();
                 let mut entries = vec![Entry::Attempted { at: now, results }];
                 if !handed_over.is_empty() {
@@ -138,12 +140,13 @@ impl Manager {
 
     /// A job could not be handed over: its message's file cannot be opened.
     pub(super) fn unsent(&mut self, worker: WorkerId, job: JobId, error: &io::Error, now: Timestamp) {
-        let Some(Ended { id, lane, recipients }) = self.scheduler.unsent(worker, job, now) else { return };
+        let Some(ended) = self.scheduler.unsent(worker, job, now) else { return };
         self.deliveries.finished(job);
+        let (id, recipients) = (ended.id, ended.recipients.clone());
         let Some(active) = self.active.get_mut(&id) else { return };
         let why = format!("message file cannot be opened: {error}");
         active.suspend(&recipients, &Status::local(EnhancedCode::new(4, 3, 0), why), now);
-        self.scheduler.put_off(id, lane, recipients, now);
+        self.scheduler.deferred_by(ended, recipients, now);
         self.proceed(id, now);
     }
 }

@@ -14,6 +14,7 @@ use common::tables::Tables;
 use spool::content::ContentReader;
 use spool::dispatch::{FromWorker, Job, MAX_FRAME, ToWorker, VERSION};
 use spool::envelope::{Body, Envelope, Origin, Recipient};
+use spool::journal::Entry;
 use spool::layout::{OWN_MODE, Queue, Spool};
 use spool::writer::Spooler;
 use std::io::Read;
@@ -272,4 +273,23 @@ fn a_slow_disk_is_not_outrun() {
     assert_eq!(manager.scheduler.in_hand(), 0);
     manager.unwritten -= 1;
     manager.until(now, |manager| manager.scheduler.in_hand() == 1);
+}
+
+/// A recipient may be deferred a hundred times while its message waits for another host: what counts is the last time.
+#[test]
+fn what_is_to_be_written_down_does_not_grow_with_the_deferrals() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spool, disk) = open(&config(folder.path()));
+    let id = accept_for(&spool, &["b@far.example", "c@other.example"]);
+    let Done::Load(_, _, Loaded::Ready(ready)) = disk.run(Task::Load(id, Source::Incoming)) else {
+        panic!("not loaded")
+    };
+    let mut active = Active::new(*ready);
+    let status = |n| common::status::Status::local("4.3.0".parse().unwrap(), format!("attempt {n}"));
+    active.suspend(&[1], &status(0), Timestamp::now());
+    (1..=100).for_each(|n| active.suspend(&[0], &status(n), Timestamp::now()));
+    let Some(Entry::Attempted { results, .. }) = active.save().1.pop() else { panic!() };
+    assert!(results.len() <= 4, "{results:?}");
+    let last = |who| results.iter().rfind(|(number, _)| *number == who).map(|(_, status)| status);
+    assert_eq!((last(0), last(1)), (Some(&status(100)), Some(&status(0))));
 }

@@ -5,7 +5,7 @@
 //! routed to when the message was loaded. When the attempt ends all go back to the disk together and are routed anew.
 
 use super::destinations::Lane;
-use super::{Active, LAST_CHANCE, Scheduler};
+use super::{Active, Again, Ended, LAST_CHANCE, Scheduler};
 use common::time::Timestamp;
 use spool::id::QueueId;
 use std::collections::BTreeMap;
@@ -15,8 +15,16 @@ use std::sync::Arc;
 pub(super) type PutOff = BTreeMap<Timestamp, Vec<(Arc<Lane>, Vec<u32>)>>;
 
 impl Scheduler {
-    /// These recipients were deferred, by a worker's answer or without one. Of no consequence when that was the last of the message's jobs.
-    pub fn put_off(&mut self, id: QueueId, lane: Arc<Lane>, recipients: Vec<u32>, now: Timestamp) {
+    /// These recipients were deferred by what came of their job.
+    pub fn deferred_by(&mut self, job: Ended, recipients: Vec<u32>, now: Timestamp) {
+        // The attempt under way delivers to them already.
+        if !job.orphan {
+            self.put_off(job.id, job.lane, recipients, now);
+        }
+    }
+
+    /// These recipients were deferred. Of no consequence when that was the last of the message's jobs.
+    pub(super) fn put_off(&mut self, id: QueueId, lane: Arc<Lane>, recipients: Vec<u32>, now: Timestamp) {
         let Some(active) = self.active.get(&id).filter(|active| !active.jobs.is_empty()) else { return };
         let Some(facts) = active.facts.filter(|_| !recipients.is_empty()) else { return };
         let due = self.next_attempt(id, now);
@@ -43,6 +51,7 @@ impl Scheduler {
                     self.put_off(id, lane, recipients, now);
                 }
             }
+            // It has a limit already, unless its lifetime has just ended.
             self.limit_waiting(id, now.after(LAST_CHANCE));
         }
     }
@@ -60,7 +69,7 @@ impl Scheduler {
 }
 
 /// The message's attempt is over, or the message gone.
-pub(super) fn take(again: &mut super::Again, id: QueueId, active: &mut Active) -> PutOff {
+pub(super) fn take(again: &mut Again, id: QueueId, active: &mut Active) -> PutOff {
     let put_off = std::mem::take(&mut active.put_off);
     for at in put_off.keys() {
         again.remove(&(*at, id));

@@ -15,7 +15,7 @@ fn with_two() -> Scheduler {
 /// Job `job` is answered, and of its recipients these are deferred.
 fn deferred(s: &mut Scheduler, job: u64, recipients: &[u32], now: Timestamp) {
     let ended = s.answered(1, job, None, now).unwrap();
-    s.put_off(ended.id, ended.lane, recipients.to_vec(), now);
+    s.deferred_by(ended, recipients.to_vec(), now);
 }
 
 #[test]
@@ -60,6 +60,22 @@ fn nobody_comes_again_who_is_done_or_whose_message_is_gone() {
     deferred(&mut s, 2, &[1], at(5));
     assert_eq!(drain(&mut s, at(5)), ["attempted 7"]);
     assert!(s.again.is_empty() && s.deadline().is_none());
+}
+
+/// Held while a job was out, and released: the attempt that begins then has a job for everybody.
+#[test]
+fn what_an_earlier_attempt_says_late_brings_nobody_in_twice() {
+    let mut s = with_two();
+    s.forget(id(7), at(1));
+    assert_eq!(drain(&mut s, at(1)).len(), 2, "both are called off");
+    s.arrived(id(7), Source::Active);
+    drain(&mut s, at(1));
+    assert!(loaded(&mut s, 7, 4, vec![share("hangs.example", 0..1), share("a.example", 1..4)], at(1)));
+    assert_eq!(drain(&mut s, at(1)).len(), 2);
+    deferred(&mut s, 2, &[1, 2, 3], at(2));
+    assert!(s.again.is_empty());
+    deferred(&mut s, 4, &[1], at(3));
+    assert_eq!(s.again.len(), 1);
 }
 
 #[test]
@@ -117,7 +133,8 @@ fn a_dead_destination_is_met_again_behind_its_pause() {
     // Its own failure comes first, the others close the lane behind it.
     for job in [2, 3, 4, 5, 6] {
         let ended = s.answered(1, job, refused(), at(5)).unwrap();
-        s.put_off(ended.id, ended.lane, ended.recipients, at(5));
+        let recipients = ended.recipients.clone();
+        s.deferred_by(ended, recipients, at(5));
     }
     drain(&mut s, at(5));
     let due = s.again.first().unwrap().0;

@@ -42,7 +42,7 @@ impl Scheduler {
 
     /// A worker answered a job. `failure` is what it came to when the destination could not be reached. Gives what the answer is about; `None`
     /// for a job that this worker does not hold. A message that was forgotten meanwhile is named all the same. Recipients that are deferred
-    /// by the answer are to be [put off](Self::put_off).
+    /// by the answer are to be told with [`Self::deferred_by`].
     pub fn answered(
         &mut self,
         worker: WorkerId,
@@ -134,7 +134,7 @@ impl Scheduler {
 
 impl From<Job> for Ended {
     fn from(job: Job) -> Self {
-        Self { id: job.id, lane: job.to, recipients: job.recipients }
+        Self { id: job.id, lane: job.to, recipients: job.recipients, orphan: job.orphan }
     }
 }
 

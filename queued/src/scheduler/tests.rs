@@ -42,7 +42,7 @@ pub(super) fn share(name: &str, recipients: std::ops::Range<u32>) -> Share {
 }
 
 fn ended(n: u64, name: &str, recipients: std::ops::Range<u32>) -> Ended {
-    Ended { id: id(n), lane: Arc::new(lane(name)), recipients: recipients.collect() }
+    Ended { id: id(n), lane: Arc::new(lane(name)), recipients: recipients.collect(), orphan: false }
 }
 
 pub(super) fn refused() -> Option<Status> {

@@ -82,6 +82,8 @@ pub struct Ended {
     pub lane: Arc<Lane>,
     /// For whom.
     pub recipients: Vec<u32>,
+    /// Was the message forgotten while the job was out? What is known under its ID by now, if anything, is another attempt, with jobs of its own.
+    pub orphan: bool,
 }
 
 /// What is to be done.
