@@ -25,6 +25,7 @@ pub mod data;
 pub mod header;
 pub mod limits;
 pub mod line;
+mod log;
 pub mod offer;
 pub mod reply;
 pub mod tally;
@@ -451,40 +452,6 @@ impl Session {
             self.log_end("too many errors");
             self.close(reply::closing((7, 0), &self.settings.hostname, "Error: too many errors"));
         }
-    }
-
-    fn info(&mut self, line: String) {
-        self.actions.push_back(Action::Log(Severity::Info, line));
-    }
-
-    fn warn(&mut self, line: String) {
-        self.actions.push_back(Action::Log(Severity::Warning, line));
-    }
-
-    /// `NOQUEUE: reject: RCPT from …`: Postfix's form, which log tools read.
-    fn log_reject(&mut self, what: &str, reply: &Reply, sender: Option<String>, recipient: Option<String>) {
-        let mut line = format!("NOQUEUE: reject: {what} from {}: {reply};", self.client);
-        for (key, value) in [("from", sender), ("to", recipient)] {
-            if let Some(value) = value {
-                line.push_str(&format!(" {key}=<{value}>"));
-            }
-        }
-        if let Some(hello) = &self.hello {
-            line.push_str(&format!(" proto={} helo=<{}>", hello.protocol(), hello.name));
-        }
-        self.info(line);
-    }
-
-    /// `lost connection after RCPT from …`.
-    fn log_end(&mut self, what: &str) {
-        let after = self.after.name();
-        let line = match &self.phase {
-            Phase::Content(content) | Phase::Chunks(content) => {
-                format!("{what} after {after} ({} bytes) from {}", content.length, self.client)
-            }
-            _ => format!("{what} after {after} from {}", self.client),
-        };
-        self.info(line);
     }
 
     fn end_unheard(&mut self, what: &str) {
