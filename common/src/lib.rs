@@ -14,7 +14,7 @@
 //! | [`https_url`] | where a service is asked over HTTPS |
 //! | [`codec`], [`packet`] | values as bytes; frames between daemons |
 //! | [`reload`] | `ironpost reload`: secrets handed to daemons, and what came of it |
-//! | [`daemon`], [`identity`], [`sandbox`], [`signals`], [`notify`], [`lifeline`], [`log`] | what a daemon does at its start and end, and says meanwhile |
+//! | [`daemon`], [`identity`], [`sandbox`], [`scheduling`], [`signals`], [`notify`], [`lifeline`], [`log`] | what a daemon does at its start and end, and says meanwhile |
 
 #![forbid(unsafe_code)]
 
@@ -40,6 +40,7 @@ pub mod relay_recipients;
 pub mod reload;
 pub mod routing;
 pub mod sandbox;
+pub mod scheduling;
 pub mod secret;
 pub mod sender_logins;
 pub mod signals;

@@ -36,6 +36,7 @@ mod restrictions;
 mod retry;
 mod routes;
 mod rules;
+mod scheduling;
 mod status;
 mod submission;
 mod submitters;
