@@ -8,8 +8,11 @@ DESTDIR ?=
 PAM      = $$(test -e /usr/include/security/pam_appl.h && echo --features pamd/pam)
 # Daemons are started by systemd or `ironpost run`, never typed: they stay off the PATH.
 LIBEXEC  = $(PREFIX)/lib/ironpost
+# What profile/README.md tells of. Functions that have changed since it was made are built without it, and nobody needs to hear of each.
+USE_PROFILE = RUSTFLAGS="$$RUSTFLAGS -Cprofile-use=$(CURDIR)/profile/release.profdata -Cllvm-args=-no-pgo-warn-mismatch"
+LLVM_PROFDATA ?= llvm-profdata
 
-.PHONY: help run test soak fuzz lint build bench release install clean
+.PHONY: help run test soak fuzz lint build bench profile release install clean
 
 help:
 	@echo 'make run      build and start the three daemons here, as you, on 127.0.0.1:2525'
@@ -18,6 +21,8 @@ help:
 	@echo 'make fuzz     every fuzz target for SECONDS=60 each, or TARGET=name alone'
 	@echo 'make lint     format, clippy, documentation, licences'
 	@echo 'make bench    messages per second, beside Postfix in the same run'
+	@echo 'make release  optimised binaries in target/release'
+	@echo 'make profile  measure anew what the optimiser goes by (profile/README.md)'
 	@echo 'make install  DESTDIR= PREFIX=/usr'
 
 build:
@@ -63,8 +68,7 @@ lint:
 	$(CARGO) fetch --locked --quiet
 	$(CARGO) deny --offline --log-level error check licenses bans sources
 
-bench:
-	$(CARGO) build --release --workspace --bins $(PAM)
+bench: release
 	$(CARGO) build --release -p spool --example commit_limit
 	$(CARGO) build --release -p deliverd --example handshakes --example tls_source
 	sh tests/tools.sh
@@ -73,7 +77,15 @@ bench:
 	target/release/examples/handshakes
 
 release:
-	$(CARGO) build --release --workspace --bins $(PAM)
+	$(USE_PROFILE) $(CARGO) build --release --workspace --bins $(PAM)
+
+# Names of functions depend on how cargo is called: the same way as in `release`. Build scripts count, too, which nobody wants to see.
+profile:
+	sh tests/tools.sh
+	LLVM_PROFILE_FILE=/dev/null RUSTFLAGS="$$RUSTFLAGS -Cprofile-generate" $(CARGO) build --release --target-dir target/profile --workspace --bins $(PAM)
+	$(CARGO) build --release -p deliverd --example tls_source
+	install -D -t target/profile/release/examples target/release/examples/tls_source
+	sh profile/train.sh target/profile/release $(LLVM_PROFDATA)
 
 install: release
 	install -d $(DESTDIR)$(LIBEXEC) $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin

@@ -49,7 +49,7 @@ class Bench:
         self.binaries = os.path.abspath(arguments.bin)
         self._folders = 0
         self.systems = {"Ironpost": self.ironpost}
-        if os.geteuid() == 0:
+        if os.geteuid() == 0 and not arguments.alone:
             self.systems["Postfix"] = self.postfix
 
     def folder(self):
@@ -67,6 +67,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bin", default=os.path.join(ROOT, "target/release"), help="folder of Ironpost's binaries")
     parser.add_argument("--runs", type=int, default=5, help="counted runs of each system and case")
+    parser.add_argument("--alone", action="store_true", help="without Postfix beside it: no ratios")
     parser.add_argument("--dir", default="/var/tmp", help="where the disk image or the queues go")
     parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be repeated")
     parser.add_argument("--case", default="", help="throughput, tls: only cases whose name contains this")
@@ -77,7 +78,7 @@ def main():
     disk = Disk(arguments.dir, **startup.MILLION_DISK if arguments.million else {})
     try:
         bench = Bench(arguments, disk)
-        if "Postfix" not in bench.systems:
+        if "Postfix" not in bench.systems and not arguments.alone:
             print("Postfix is left out: its master insists on root")
         print(f"{platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()}; {disk.description}")
         print(f"load average at the start: {os.getloadavg()[0]:.1f}")
