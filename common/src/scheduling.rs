@@ -5,9 +5,9 @@
 //! well. The share of the processors stays the same, and on a machine that is not busy nothing changes at all. doc/performance.md has the figures.
 
 use rustix::process::getpriority_process;
-use std::fmt;
+use std::io;
 use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
+    Error, NormalThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id, thread_schedule_policy,
 };
 
@@ -18,18 +18,25 @@ const BATCH: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSch
 /// the unit, chrt(1)) stays as it is, and so does the nice value. Where it is forbidden, everything works all the same: the log says so.
 pub fn take_turns() {
     if let Err(error) = try_to() {
-        crate::info!("scheduling policy stays as it is, which costs some speed: {error}");
+        crate::info!("SCHED_BATCH cannot be had, which costs some speed under load: {error}");
     }
 }
 
 fn try_to() -> Result<(), String> {
-    let text = |error: &dyn fmt::Debug| format!("{error:?}");
-    if thread_schedule_policy().map_err(|error| text(&error))? != ORDINARY {
+    if thread_schedule_policy().map_err(readable)? != ORDINARY {
         return Ok(());
     }
     let nice = getpriority_process(None).map_err(|error| error.to_string())?;
     let priority = priority(nice).ok_or_else(|| format!("unknown nice value {nice}"))?;
-    set_thread_priority_and_policy(thread_native_id(), priority, BATCH).map_err(|error| text(&error))
+    set_thread_priority_and_policy(thread_native_id(), priority, BATCH).map_err(readable)
+}
+
+/// The library has the system's errors as bare numbers.
+fn readable(error: Error) -> String {
+    match error {
+        Error::OS(number) => io::Error::from_raw_os_error(number).to_string(),
+        other => other.to_string(),
+    }
 }
 
 /// The library sets a nice value with the policy, and counts them from 0 to 99: the one that means `nice`.
