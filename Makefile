@@ -69,8 +69,8 @@ lint:
 	$(CARGO) deny --offline --log-level error check licenses bans sources
 
 bench: release
-	$(CARGO) build --release -p spool --example commit_limit
-	$(CARGO) build --release -p deliverd --example handshakes --example tls_source
+	$(USE_PROFILE) $(CARGO) build --release -p spool --example commit_limit
+	$(USE_PROFILE) $(CARGO) build --release -p deliverd --example handshakes --example tls_source
 	sh tests/tools.sh
 	python3 bench/bench.py --bin target/release
 	IRONPOST_ATTACK=full IRONPOST_BIN=$(CURDIR)/target/release $(CARGO) test -p ironpost-tests --test e2e -- --nocapture --test-threads=1 attack
@@ -79,12 +79,14 @@ bench: release
 release:
 	$(USE_PROFILE) $(CARGO) build --release --workspace --bins $(PAM)
 
-# Names of functions depend on how cargo is called: the same way as in `release`. Build scripts count, too, which nobody wants to see.
+# Names of functions depend on how cargo is called: the same way as in `release`. What build scripts count nobody wants to see. The tool is looked for first,
+# not when everything is measured.
+COUNTING = LLVM_PROFILE_FILE=/dev/null RUSTFLAGS="$$RUSTFLAGS -Cprofile-generate" $(CARGO) build --release --target-dir target/profile
 profile:
+	$(LLVM_PROFDATA) --version
 	sh tests/tools.sh
-	LLVM_PROFILE_FILE=/dev/null RUSTFLAGS="$$RUSTFLAGS -Cprofile-generate" $(CARGO) build --release --target-dir target/profile --workspace --bins $(PAM)
-	$(CARGO) build --release -p deliverd --example tls_source
-	install -D -t target/profile/release/examples target/release/examples/tls_source
+	$(COUNTING) --workspace --bins $(PAM)
+	$(COUNTING) -p deliverd --example tls_source
 	sh profile/train.sh target/profile/release $(LLVM_PROFDATA)
 
 install: release

@@ -2,7 +2,8 @@
 //!
 //! The daemons take `SCHED_BATCH` (sched(7)): who wakes up waits for its turn instead of pushing aside who is at work, be it one of ours or a stranger. A message
 //! goes through a dozen wake-ups, and with the ordinary policy most of them interrupt the very thread that was about to hand over the next message as
-//! well. The share of the processors stays the same, and on a machine that is not busy nothing changes at all. doc/performance.md has the figures.
+//! well. The share of the processors stays the same, and on a machine that is not busy nothing changes at all. Where others fill all processors,
+//! a message takes some milliseconds more. doc/performance.md has the figures.
 
 use rustix::process::getpriority_process;
 use std::io;
@@ -16,7 +17,7 @@ const BATCH: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSch
 
 /// Takes `SCHED_BATCH` for this thread and those it starts from now on: to be called before there are others. What an administrator has set (`CPUSchedulingPolicy=` of
 /// the unit, chrt(1)) stays as it is, and so does the nice value. Where it is forbidden, everything works all the same: the log says so.
-pub fn take_turns() {
+pub fn take_batch_policy() {
     if let Err(error) = try_to() {
         crate::info!("SCHED_BATCH cannot be had, which costs some speed under load: {error}");
     }
@@ -58,16 +59,16 @@ mod tests {
     }
 
     #[test]
-    fn threads_started_afterwards_take_turns_and_a_policy_of_somebody_else_stays() {
+    fn threads_started_afterwards_inherit_it_and_a_policy_of_somebody_else_stays() {
         let policies = std::thread::spawn(|| {
             let nice = getpriority_process(None).unwrap();
-            take_turns();
+            take_batch_policy();
             let of_child = std::thread::spawn(|| thread_schedule_policy().unwrap()).join().unwrap();
             assert_eq!(getpriority_process(None).unwrap(), nice);
             let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
             let lowest = ThreadPriority::Min;
             set_thread_priority_and_policy(thread_native_id(), lowest, idle).unwrap();
-            take_turns();
+            take_batch_policy();
             (of_child, thread_schedule_policy().unwrap() == idle)
         });
         assert_eq!(policies.join().unwrap(), (BATCH, true));

@@ -42,7 +42,7 @@ const CONTROL_MODE: u32 = 0o666;
 pub fn run(path: &Path) -> Result<(), Failure> {
     let config = Config::load(path).map_err(Failure::configuration)?;
     let _log = common::log::init("qmgr", &config).map_err(Failure::io)?;
-    common::scheduling::take_turns();
+    common::scheduling::take_batch_policy();
     start(&config, path).inspect_err(|failure| common::fatal!("{}", failure.text))
 }
 

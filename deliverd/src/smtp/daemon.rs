@@ -48,7 +48,7 @@ pub fn run(config: &Config, path: &Path) -> ExitCode {
             return ExitCode::from(75);
         }
     };
-    common::scheduling::take_turns();
+    common::scheduling::take_batch_policy();
     match start(config, path) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, text }) => {

@@ -16,7 +16,7 @@ fn policies(pid: Pid) -> BTreeSet<String> {
 }
 
 #[test]
-fn daemons_take_turns_but_not_what_starts_commands_of_users() {
+fn daemons_are_batch_but_not_what_starts_commands_of_users() {
     let ironpost = Setup::new().start();
     for (words, policy) in [
         (&["smtpd"][..], "3"),
