@@ -6,6 +6,7 @@ use crate::envelope::{ContentFacts, Envelope, MAX_ENVELOPE};
 use crate::journal::{Entry, Journal};
 use crate::prologue::{PROLOGUE, Prologue, PrologueError};
 use common::codec::{self, CodecError};
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -52,6 +53,7 @@ impl QueueFileError {
 pub struct QueueFile {
     file: File,
     inode: u64,
+    has_journal: bool,
     prologue: Prologue,
     envelope: Envelope,
 }
@@ -77,18 +79,26 @@ impl QueueFile {
             return Err(QueueFileError::Truncated);
         }
         // One read brings prologue and envelope of nearly every message.
-        let mut start = vec![0; usize::try_from(meta.len()).unwrap_or(START).min(START)];
-        file.read_exact_at(&mut start, 0)?;
+        let mut start = [0; START];
+        let start = start
+            .get_mut(..usize::try_from(meta.len()).unwrap_or(START).min(START))
+            .ok_or(QueueFileError::Truncated)?;
+        file.read_exact_at(start, 0)?;
         let (head, rest) = start.split_first_chunk::<PROLOGUE>().ok_or(QueueFileError::Truncated)?;
         let prologue = Prologue::decode(head)?;
         if meta.len() < prologue.journal_offset() {
             return Err(QueueFileError::Truncated);
         }
-        let mut bytes = rest.to_vec();
-        bytes.resize(prologue.envelope_length as usize, 0);
-        if let Some(missing) = bytes.get_mut(rest.len()..) {
-            file.read_exact_at(missing, START as u64)?;
-        }
+        let length = prologue.envelope_length as usize;
+        let bytes = match rest.get(..length) {
+            Some(all) => Cow::Borrowed(all),
+            None => {
+                let mut bytes = rest.to_vec();
+                bytes.resize(length, 0);
+                file.read_exact_at(bytes.get_mut(rest.len()..).unwrap_or_default(), START as u64)?;
+                Cow::Owned(bytes)
+            }
+        };
         if crc32fast::hash(&bytes) != prologue.envelope_checksum {
             return Err(QueueFileError::EnvelopeChecksum);
         }
@@ -99,7 +109,8 @@ impl QueueFile {
         if envelope.recipients.is_empty() {
             return Err(QueueFileError::NoRecipients);
         }
-        Ok(Self { file, inode: meta.ino(), prologue, envelope })
+        let has_journal = meta.len() > prologue.journal_offset();
+        Ok(Self { file, inode: meta.ino(), has_journal, prologue, envelope })
     }
 
     /// The envelope as it was accepted.
@@ -125,6 +136,11 @@ impl QueueFile {
     /// Reads the content from its beginning, checking its checksum.
     pub fn content(&self) -> io::Result<ContentReader> {
         Ok(ContentReader::new(self.file.try_clone()?, self.content_offset(), &self.facts()))
+    }
+
+    /// Was there anything of a journal when it was opened?
+    pub fn has_journal(&self) -> bool {
+        self.has_journal
     }
 
     /// Reads the journal; the result can append to it.

@@ -8,12 +8,12 @@
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, linkat, openat, statx, unlinkat};
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,6 +83,22 @@ static NO_EMPTY_PATH: AtomicBool = AtomicBool::new(false);
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk;
 
+/// What a file's owner may know without asking for its times.
+pub(crate) struct Look {
+    pub(crate) mode: u32,
+    pub(crate) inode: u64,
+}
+
+/// Asks for these things alone. A file whose times somebody has asked for gets finer ones with the next change, which costs a write of its inode
+/// (Linux 6.13); one that is made and written within the same tick of the clock needs none.
+pub(crate) fn look(file: &File, what: StatxFlags) -> io::Result<Look> {
+    match statx(file, "", AtFlags::EMPTY_PATH, what) {
+        Ok(found) => Ok(Look { mode: found.stx_mode.into(), inode: found.stx_ino }),
+        // An old kernel, or a sandbox that does not know the call.
+        Err(_) => file.metadata().map(|found| Look { mode: found.mode(), inode: found.ino() }),
+    }
+}
+
 impl Disk {
     /// The real thing, to be shared.
     pub fn shared() -> Arc<dyn Storage> {
@@ -96,7 +112,7 @@ impl Storage for Disk {
         let fd: OwnedFd = openat(&folder.file, ".", flags, Mode::from_raw_mode(mode))?;
         let file = File::from(fd);
         // The umask may have taken bits away that the reader of the file needs. Looking is far cheaper than changing.
-        if file.metadata()?.permissions().mode() & 0o7777 != mode {
+        if look(&file, StatxFlags::MODE)?.mode & 0o7777 != mode {
             file.set_permissions(fs::Permissions::from_mode(mode))?;
         }
         Ok(file)

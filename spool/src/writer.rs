@@ -10,12 +10,12 @@ use crate::facts::FactsBuilder;
 use crate::group_sync::GroupSync;
 use crate::id::QueueId;
 use crate::prologue::{PROLOGUE, Prologue, VERSION};
-use crate::storage::{Disk, Folder, Storage};
+use crate::storage::{Disk, Folder, Storage, look};
 use common::codec;
 use common::time::Timestamp;
+use rustix::fs::StatxFlags;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ impl Spooler {
     /// Begins a message that arrives at `now`.
     pub fn begin(&self, now: Timestamp) -> io::Result<MessageWriter> {
         let file = self.storage.create_unnamed(&self.folder, self.mode)?;
-        let id = QueueId::new(now, file.metadata()?.ino());
+        let id = QueueId::new(now, look(&file, StatxFlags::INO)?.inode);
         Ok(MessageWriter::new(self.clone(), file, id))
     }
 

@@ -15,7 +15,6 @@ use common::routing::{Expansion, Router};
 use common::status::Status;
 use common::time::Timestamp;
 use common::users::Lookup;
-use rustix::fs::{Access, access};
 use spool::envelope::Recipient;
 use spool::id::QueueId;
 use spool::journal::Entry;
@@ -23,6 +22,7 @@ use spool::layout::Queue;
 use spool::queue_file::{QueueFile, QueueFileError};
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::time::Instant;
 
 /// What came of loading.
 #[derive(Debug)]
@@ -85,10 +85,12 @@ pub(super) fn load(disk: &Disk, id: QueueId, source: Source, now: Timestamp) -> 
 fn read(disk: &Disk, id: QueueId, queue: Queue, now: Timestamp) -> io::Result<Loaded> {
     let path = disk.spool.path(queue, id);
     if queue == Queue::Incoming {
-        // What could not be removed afterwards would be delivered again and again.
-        access(disk.spool.directory(queue), Access::WRITE_OK)?;
+        disk.writable.check(&disk.spool.directory(queue), Instant::now())?;
     }
-    let opened = QueueFile::open(&path).and_then(|file| Ok((file.journal()?.1, file)));
+    let opened = QueueFile::open(&path).and_then(|file| {
+        let entries = if file.has_journal() { file.journal()?.1 } else { Vec::new() };
+        Ok((entries, file))
+    });
     let (entries, file) = match opened {
         Ok(parts) => parts,
         Err(error) if error.is_corrupt() => {
@@ -99,7 +101,9 @@ fn read(disk: &Disk, id: QueueId, queue: Queue, now: Timestamp) -> io::Result<Lo
         Err(error) => return Err(io::Error::other(error)),
     };
     let mut place = Place { queue, inode: file.inode() };
-    let mut message = Message::new(id, file.envelope().clone(), file.facts(), file.content_offset(), entries);
+    let (facts, content_offset) = (file.facts(), file.content_offset());
+    let (envelope, file) = file.into_parts();
+    let mut message = Message::new(id, envelope, facts, content_offset, entries);
     common::info!(
         "{id}: from=<{}>, size={}, nrcpt={} (queue active)",
         message.sender,
@@ -122,7 +126,7 @@ fn read(disk: &Disk, id: QueueId, queue: Queue, now: Timestamp) -> io::Result<Lo
         deliver_here::log("local", &message, *number, status, now);
     }
     decided.extend(broken);
-    let file = if shares.is_empty() { None } else { OpenFile::keep(file.into_parts().1) };
+    let file = if shares.is_empty() { None } else { OpenFile::keep(file) };
     Ok(Loaded::Ready(Box::new(Ready { message, place, shares, decided, unsaved, activated: now, file })))
 }
 

@@ -14,6 +14,7 @@ mod rename;
 mod settle;
 mod submission;
 mod turns;
+mod writable;
 
 pub use load::{Loaded, Ready};
 use one_each::OneEach;
@@ -43,6 +44,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use writable::Writable;
 
 /// Where the file of a message in memory lies, and which it is.
 ///
@@ -176,6 +178,7 @@ pub struct Disk {
     log: Keeper,
     /// Messages whose journals are being written.
     written: OneEach,
+    writable: Writable,
     settings: RwLock<Arc<Settings>>,
 }
 
@@ -192,6 +195,7 @@ impl Disk {
             active,
             log,
             written: OneEach::default(),
+            writable: Writable::default(),
             settings: RwLock::new(Arc::new(settings)),
         })
     }
