@@ -120,7 +120,8 @@ impl Attempt<'_> {
             let relay = Relay::new(&connected.peer);
             let secured =
                 Secured { security: &security, token: token.as_ref(), plain: plain == Some(address) };
-            match open(context, nexthop, secured, connected, deadline).await {
+            // Boxed: with all that a handshake needs it is large, and most jobs find an open session.
+            match Box::pin(open(context, nexthop, secured, connected, deadline)).await {
                 Ok(mut session) => {
                     context.tls.logged_in(&security);
                     context.memory.succeeded(address.ip(), session.greeted() - began);
@@ -275,7 +276,7 @@ async fn open<D: Dns>(
     secured: Secured<'_>,
     connected: Connected,
     deadline: &mut Deadline,
-) -> Result<Session<TcpStream>, (Refusal, bool)> {
+) -> Result<Box<Session<TcpStream>>, (Refusal, bool)> {
     let (security, peer) = (secured.security, connected.peer);
     let terms = context.tls.terms(security, secured.token, peer.address, secured.plain).map_err(|what| {
         let status = Status::local(EnhancedCode::new(4, 3, 0), format!("mail system: {what}"));
@@ -301,7 +302,7 @@ async fn idle_session<D: Dns>(
     nexthop: &Nexthop,
     security: &Security,
     candidates: &[Candidate],
-) -> Option<Session<TcpStream>> {
+) -> Option<Box<Session<TcpStream>>> {
     let first = candidates.iter().find(|candidate| !context.memory.is_troubled(candidate.address.ip()));
     context.pool.take(nexthop, first?.address, security).await
 }

@@ -54,6 +54,8 @@ pub struct Session<S> {
     transactions: u32,
     progress: u64,
     phase_began: Instant,
+    /// What is read goes here first. Not in the futures, which are made and moved for each job.
+    input: Box<[u8]>,
 }
 
 /// What a turn of the loop ended with.
@@ -72,10 +74,11 @@ enum Moved {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Everything up to the first transaction.
-    pub async fn open(opening: Opening<S>, deadline: &mut Deadline) -> Result<Self, Refusal> {
+    /// In a box: it goes from hand to hand for each job.
+    pub async fn open(opening: Opening<S>, deadline: &mut Deadline) -> Result<Box<Self>, Refusal> {
         let now = Instant::now();
         let client = Client::new(opening.peer, opening.hello_name, opening.terms);
-        let mut session = Self {
+        let mut session = Box::new(Self {
             stream: Wire::Plain(opening.stream),
             secure: opening.secure,
             client,
@@ -84,7 +87,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             transactions: 0,
             progress: 0,
             phase_began: now,
-        };
+            input: vec![0; READ].into(),
+        });
         match session.turn(None, deadline).await {
             Turn::Ready => Ok(session),
             Turn::Refused(refusal) => {
@@ -119,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Ends the session with QUIT.
-    pub async fn quit(mut self) {
+    pub async fn quit(mut self: Box<Self>) {
         self.client.quit();
         self.phase_began = Instant::now();
         let (_stopper, mut deadline) = super::deadline::deadline(Instant::now() + Phase::Quit.limit());
@@ -137,8 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Looks, without waiting, whether the server has closed the idle session or said farewell.
     pub async fn is_alive(&mut self) -> bool {
-        let mut octets = [0; READ];
-        let mut buffer = ReadBuf::new(&mut octets);
+        let mut buffer = ReadBuf::new(&mut self.input);
         let quiet =
             poll_fn(|cx| Poll::Ready(Pin::new(&mut self.stream).poll_read(cx, &mut buffer).is_pending()));
         quiet.await && self.client.is_idle()
@@ -271,10 +274,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Waits until some of `output` is written, or something is read, and hands that to the core. Gives the
     /// number of octets written.
     async fn exchange(&mut self, output: &[u8], until: Instant, deadline: &mut Deadline) -> usize {
-        let mut octets = [0; READ];
         let moved = tokio::select! {
             biased;
-            moved = move_octets(&mut self.stream, output, &mut octets) => moved,
+            moved = move_octets(&mut self.stream, output, &mut self.input) => moved,
             lost = deadline.passed() => {
                 self.client.lost(lost);
                 return 0;
@@ -286,7 +288,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         };
         match moved {
             Ok(Moved::Wrote(n)) if n > 0 => return n,
-            Ok(Moved::Read(n)) if n > 0 => self.receive(octets.get(..n).unwrap_or_default()),
+            Ok(Moved::Read(n)) if n > 0 => self.receive(n),
             Ok(_) => self.client.lost(Lost::Connection),
             Err(_) => {
                 self.read_last_words().await;
@@ -296,9 +298,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         0
     }
 
-    fn receive(&mut self, octets: &[u8]) {
+    /// Hands over the octets that were read.
+    fn receive(&mut self, count: usize) {
         let first = self.client.progress() == 0;
-        self.client.receive(octets);
+        self.client.receive(self.input.get(..count).unwrap_or_default());
         if first && self.client.progress() > 0 {
             self.greeted = Instant::now();
         }
@@ -306,16 +309,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// After a failed write: a server that closes in the middle usually said why before.
     async fn read_last_words(&mut self) {
-        let mut octets = [0; READ];
         let until = Instant::now() + Duration::from_secs(1);
         while !self.client.is_closed() {
             let read = tokio::select! {
                 biased;
-                read = move_octets(&mut self.stream, &[], &mut octets) => read,
+                read = move_octets(&mut self.stream, &[], &mut self.input) => read,
                 () = sleep_until(until) => return,
             };
             match read {
-                Ok(Moved::Read(n)) if n > 0 => self.receive(octets.get(..n).unwrap_or_default()),
+                Ok(Moved::Read(n)) if n > 0 => self.receive(n),
                 _ => return,
             }
         }

@@ -41,7 +41,7 @@ struct Inner<S> {
 
 #[derive(Debug)]
 struct Kept<S> {
-    session: Session<S>,
+    session: Box<Session<S>>,
     until: Instant,
 }
 
@@ -58,7 +58,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Pool<S> {
         nexthop: &Nexthop,
         address: SocketAddr,
         security: &Security,
-    ) -> Option<Session<S>> {
+    ) -> Option<Box<Session<S>>> {
         let key = (nexthop.clone(), address, security.clone());
         loop {
             let mut session = self.remove(&key)?;
@@ -69,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Pool<S> {
     }
 
     /// Keeps `session` for a moment, or ends it in the background when it is used up.
-    pub fn give(self: &Arc<Self>, nexthop: &Nexthop, security: &Security, session: Session<S>) {
+    pub fn give(self: &Arc<Self>, nexthop: &Nexthop, security: &Security, session: Box<Session<S>>) {
         let key = (nexthop.clone(), session.peer().address, security.clone());
         let mut inner = self.inner();
         if !session.is_reusable() || inner.count >= MAX_IDLE || inner.closed {
@@ -128,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Pool<S> {
     }
 
     /// Takes out the one that was given last.
-    fn remove(&self, key: &Key) -> Option<Session<S>> {
+    fn remove(&self, key: &Key) -> Option<Box<Session<S>>> {
         let mut inner = self.inner();
         let list = inner.idle.get_mut(key)?;
         let kept = list.pop();
@@ -154,7 +154,7 @@ mod tests {
     use common::tls::{Level, Policy};
     use tokio::io::{DuplexStream, duplex};
 
-    async fn session(log: &Log) -> Session<DuplexStream> {
+    async fn session(log: &Log) -> Box<Session<DuplexStream>> {
         let (stream, theirs) = duplex(1000);
         tokio::spawn(serve(theirs, &[], log.clone()));
         let opening = Opening {

@@ -377,8 +377,10 @@ impl Client {
         if self.awaited.is_empty() && self.unsent.is_empty() {
             // All are decided by now: each RCPT was answered, and DATA or the end of data decides about the
             // accepted ones.
-            let otherwise = verdict::protocol_error(&self.peer, step.phase(), "transaction without an end");
-            self.ended = Some(transaction.end(&Verdict::of(otherwise)));
+            self.ended = Some(transaction.end_with(|| {
+                let bug = "transaction without an end";
+                Verdict::of(verdict::protocol_error(&self.peer, step.phase(), bug))
+            }));
             self.state = State::Idle;
             return;
         }

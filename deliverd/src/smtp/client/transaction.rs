@@ -124,8 +124,15 @@ impl Transaction {
     }
 
     /// Its end. Whoever is still open gets `otherwise`.
-    pub(super) fn end(mut self, otherwise: &Verdict) -> Ended {
-        self.decide_rest(otherwise);
+    pub(super) fn end(self, otherwise: &Verdict) -> Ended {
+        self.end_with(|| otherwise.clone())
+    }
+
+    /// The same; `otherwise` is made only if somebody is still open.
+    pub(super) fn end_with(mut self, otherwise: impl FnOnce() -> Verdict) -> Ended {
+        if self.recipients.iter().any(|r| !matches!(r, Recipient::Decided(_))) {
+            self.decide_rest(&otherwise());
+        }
         let verdicts = self
             .recipients
             .into_iter()

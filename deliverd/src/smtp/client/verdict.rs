@@ -75,18 +75,25 @@ const fn generic(outcome: Outcome) -> EnhancedCode {
 }
 
 fn from_reply(peer: &Peer, reply: &Reply, outcome: Outcome, text: &str) -> Status {
+    let said = printable(&reply.to_string(), MAX_STATUS_TEXT);
+    said_as(peer, reply, outcome, printable(text, MAX_STATUS_TEXT), said)
+}
+
+/// `text` and `said`, the reply, are printable already.
+fn said_as(peer: &Peer, reply: &Reply, outcome: Outcome, text: String, said: String) -> Status {
     Status {
         outcome,
         code: reply.enhanced().map_or(generic(outcome), |code| code.with_class(outcome)),
-        text: printable(text, MAX_STATUS_TEXT),
+        text,
         remote: Some(peer.relay()),
-        reply: Some(printable(&reply.to_string(), MAX_STATUS_TEXT)),
+        reply: Some(said),
     }
 }
 
 /// The server took the message.
 pub fn accepted(peer: &Peer, reply: &Reply) -> Status {
-    from_reply(peer, reply, Outcome::Delivered, &reply.to_string())
+    let said = printable(&reply.to_string(), MAX_STATUS_TEXT);
+    said_as(peer, reply, Outcome::Delivered, said.clone(), said)
 }
 
 /// The server refused a command.

@@ -28,7 +28,7 @@ fn connect(script: Script, buffer: usize) -> (DuplexStream, Log) {
     (ours, log)
 }
 
-async fn open(stream: DuplexStream, deadline: &mut Deadline) -> Result<Session<DuplexStream>, Status> {
+async fn open(stream: DuplexStream, deadline: &mut Deadline) -> Result<Box<Session<DuplexStream>>, Status> {
     let opening = Opening {
         stream,
         peer: peer(),
