@@ -70,7 +70,7 @@ lint:
 
 bench: release
 	$(USE_PROFILE) $(CARGO) build --release -p spool --example commit_limit
-	$(USE_PROFILE) $(CARGO) build --release -p deliverd --example handshakes --example tls_source
+	$(USE_PROFILE) $(CARGO) build --release -p deliverd --example handshakes --example tls_source --example lean_source --example lean_sink
 	sh tests/tools.sh
 	python3 bench/bench.py --bin target/release
 	IRONPOST_ATTACK=full IRONPOST_BIN=$(CURDIR)/target/release $(CARGO) test -p ironpost-tests --test e2e -- --nocapture --test-threads=1 attack

@@ -1,4 +1,5 @@
-"""What mail comes from and goes to: Postfix's smtp-source and smtp-sink, a sink that stamps the time, and next hosts that are no good.
+"""What mail comes from and goes to: Postfix's smtp-source and smtp-sink, programs of our own that do the same at less cost, a sink that stamps the time, and
+next hosts that are no good.
 Everything listens on a free port of 127.0.0.1 and ends with stop()."""
 
 import os
@@ -39,6 +40,31 @@ class Sink:
     def stop(self):
         self.process.terminate()
         self.process.wait()
+
+
+def lean_programs(binaries):
+    """Our own (source, sink): deliverd/examples/; None when they were not built."""
+    programs = [os.path.join(binaries, "examples", name) for name in ("lean_source", "lean_sink")]
+    return programs if all(os.path.exists(program) for program in programs) else None
+
+
+def lean_source(program, port, messages, sessions, size, many=False):
+    """The command line of our own source; the meaning of everything as in `source`."""
+    form = "many" if many else "one"
+    return [program, f"127.0.0.1:{port}", str(sessions), str(messages), str(size), form, "b@sink.example"]
+
+
+class LeanSink:
+    """Our own sink on a free port."""
+
+    def __init__(self, program):
+        self.process = subprocess.Popen([program], stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline())
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+        self.process.stdout.close()
 
 
 class StampSink:

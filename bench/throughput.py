@@ -1,22 +1,29 @@
-"""Part "throughput": messages per second, accepted and through. A run starts a system with an empty queue, sends it a few messages and lets it come to
-rest, then sends the messages, waits until the last one has left the queue, and stops the system. From each run come messages accepted per second (until
-smtp-source ends) and through per second (until the queue is empty), CPU seconds of all its processes, and what was written to the disk, the
-file system's own journal included, and how often the disk was told to flush."""
+"""Part "throughput": messages per second, accepted and through. Load comes from Postfix's smtp-source and goes to its smtp-sink; for the cases
+named "lean load" from and to programs of our own that do the same at less cost, since those two take half of a small machine's processors from a
+fast mail system.
+
+A run starts a system with an empty queue, sends it a few messages and lets it come to rest, then sends the messages, waits until the last one has left
+the queue, and stops the system. From each run come messages accepted per second (until the source ends) and through per second (until the queue is
+empty), CPU seconds of all processes of the system, and what was written to the disk, the file system's own journal included, and how often the disk
+was told to flush."""
 
 import statistics
 import subprocess
 import time
 
-from load import ENVIRONMENT, Sink, source
+from load import ENVIRONMENT, LeanSink, Sink, lean_programs, lean_source, source
 from systems import wait_for
 
 
 class Case:
-    """What is sent, and whether it goes on to a sink."""
+    """What is sent, whether it goes on to a sink, and whether load and sink are our own."""
 
-    def __init__(self, name, messages, sessions, size, to_sink, many=False):
+    def __init__(self, name, messages, sessions, size, to_sink, many=False, lean=False):
         self.name, self.messages, self.sessions, self.size = name, messages, sessions, size
-        self.to_sink, self.many = to_sink, many
+        self.to_sink, self.many, self.lean = to_sink, many, lean
+
+    def with_lean_load(self):
+        return Case(f"{self.name}, lean load", self.messages, self.sessions, self.size, self.to_sink, self.many, lean=True)
 
 
 # So many that the faster of the two is at it for more than a second, where it can be had in reasonable time.
@@ -32,14 +39,18 @@ CASES = [
     Case("accept to delivery, 50 sessions", 20000, 50, 4096, True),
     Case("accept to delivery, 50 sessions, many a connection", 20000, 50, 4096, True, many=True),
 ]
-
+# Where source and sink weigh as much as the mail system.
+CASES += [case.with_lean_load() for case in CASES if case.sessions >= 50 and case.size == 4096]
 
 WARMING = 100
 
 
-def run(make, case, disk):
-    """One run: (accepted per second, through per second, CPU seconds per 1,000 messages, KiB written and flushes for each message)."""
-    sink = Sink() if case.to_sink else None
+def run(make, case, disk, lean=None):
+    """One run: (accepted per second, through per second, CPU seconds per 1,000 messages, KiB written and flushes for each message). `lean`: the programs
+    of lean_programs(), for cases that want them."""
+    sink = None
+    if case.to_sink:
+        sink = LeanSink(lean[1]) if case.lean else Sink()
     system = make(sink.port if sink else None)
     try:
         subprocess.run(source(system.port, WARMING, min(case.sessions, 50), case.size), env=ENVIRONMENT, check=True)
@@ -47,7 +58,8 @@ def run(make, case, disk):
         system.wait_until_quiet()
         used, written = system.cpu_seconds(), disk.written()
         begin = time.monotonic()
-        command = source(system.port, case.messages, case.sessions, case.size, many=case.many)
+        what = (system.port, case.messages, case.sessions, case.size)
+        command = lean_source(lean[0], *what, many=case.many) if case.lean else source(*what, many=case.many)
         subprocess.run(command, env=ENVIRONMENT, check=True)
         accepted = time.monotonic() - begin
         all_gone = lambda: system.removed() >= WARMING + case.messages
@@ -105,6 +117,10 @@ def interleaved(bench, run):
 
 def measure(bench):
     """All cases that were asked for, runs of the systems interleaved."""
+    lean = lean_programs(bench.binaries)
     for case in (case for case in CASES if bench.arguments.case in case.name):
-        results = interleaved(bench, lambda make, case=case: run(make, case, bench.disk))
+        if case.lean and not lean:
+            print(f"\n{case.name}: left out, because its programs are not there: cargo build --release -p deliverd --example lean_source --example lean_sink")
+            continue
+        results = interleaved(bench, lambda make, case=case: run(make, case, bench.disk, lean))
         report(case, results)
