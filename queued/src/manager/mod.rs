@@ -47,11 +47,9 @@ const BURST: usize = 256;
 /// Most messages whose outcomes are on their way to the disk: a slow disk must not be outrun, since were queued killed, all of these would be
 /// delivered again. Beyond it nothing is handed out to be delivered.
 const MAX_UNWRITTEN: usize = 256;
-/// After a round of so many events there will soon be more: then they are let come together, for [`REST`]. Nobody has to wake a thread that
-/// rests, and what follows from them goes out together, too. A single client never sees it.
+/// After a round of so many events there will soon be more. Whoever waits for this processor goes first then: what they bring is taken together, and what follows
+/// from it goes out together. Where a processor is free nobody waits, and this is nothing; nor does a single client ever see it.
 const CROWD: usize = 4;
-/// See [`CROWD`].
-const REST: Duration = Duration::from_micros(500);
 
 /// See the head of the file.
 pub struct Manager {
@@ -129,7 +127,7 @@ impl Manager {
                 return;
             }
             if taken >= CROWD {
-                std::thread::sleep(REST);
+                std::thread::yield_now();
             }
             let wait = self.deadline().map_or(LOOK, |deadline| deadline.since(now)).min(look_again);
             match self.events.recv_timeout(wait) {
