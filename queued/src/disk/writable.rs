@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a yes is believed. A file system that becomes read-only meanwhile costs no mail: what has been delivered stays in memory, and its file is removed
-/// as soon as that can be done.
+/// How long a yes is believed. When a file system becomes read-only, what is loaded within this time is delivered, and its file is removed as soon as that
+/// can be done; should queued be started anew before, it is delivered a second time.
 const BELIEVED: Duration = Duration::from_millis(100);
 
 /// When the last yes came.

@@ -48,7 +48,7 @@ const BURST: usize = 256;
 /// delivered again. Beyond it nothing is handed out to be delivered.
 const MAX_UNWRITTEN: usize = 256;
 /// After a round of so many events there will soon be more. Whoever waits for this processor goes first then: what they bring is taken together, and what follows
-/// from it goes out together. Where a processor is free nobody waits, and this is nothing; nor does a single client ever see it.
+/// from it goes out together. Where nobody waits this returns at once. A single client never fills a round. (Measured on two processors.)
 const CROWD: usize = 4;
 
 /// See the head of the file.
