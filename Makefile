@@ -86,7 +86,7 @@ profile:
 	$(LLVM_PROFDATA) --version
 	sh tests/tools.sh
 	$(COUNTING) --workspace --bins $(PAM)
-	$(COUNTING) -p deliverd --example tls_source --example lean_source --example lean_sink
+	$(COUNTING) -p deliverd --example tls_source
 	sh profile/train.sh target/profile/release $(LLVM_PROFDATA)
 
 install: release

@@ -28,6 +28,19 @@ def source(port, messages, sessions, size, recipient="b@sink.example", many=Fals
     return tool("smtp-source", *options, "-f", "a@bench.example", "-t", recipient, f"127.0.0.1:{port}")
 
 
+class Listening:
+    """A next host of its own process, which says first on which port it listens."""
+
+    def __init__(self, *command):
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.port = int(self.process.stdout.readline())
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+        self.process.stdout.close()
+
+
 class Sink:
     """smtp-sink on a free port."""
 
@@ -54,35 +67,15 @@ def lean_source(program, port, messages, sessions, size, many=False):
     return [program, f"127.0.0.1:{port}", str(sessions), str(messages), str(size), form, "b@sink.example"]
 
 
-class LeanSink:
-    """Our own sink on a free port."""
-
-    def __init__(self, program):
-        self.process = subprocess.Popen([program], stdout=subprocess.PIPE, text=True)
-        self.port = int(self.process.stdout.readline())
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-        self.process.stdout.close()
-
-
-class StampSink:
-    """A next host of its own process that tells when (monotonic seconds) each message's end of data has come."""
+class StampSink(Listening):
+    """A next host that tells when (monotonic seconds) each message's end of data has come."""
 
     def __init__(self):
-        command = [sys.executable, os.path.join(HERE, "stamp_sink.py")]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1)
-        self.port = int(self.process.stdout.readline())
+        super().__init__(sys.executable, os.path.join(HERE, "stamp_sink.py"))
 
     def stamp(self):
         """The time at which the next message came; waits for it."""
         return float(self.process.stdout.readline())
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-        self.process.stdout.close()
 
 
 class Dead:

@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import time
 
-from load import ENVIRONMENT, LeanSink, Sink, lean_programs, lean_source, source
+from load import ENVIRONMENT, Listening, Sink, lean_programs, lean_source, source
 from systems import wait_for
 
 
@@ -60,7 +60,7 @@ def run(make, case, disk, lean=None):
     of lean_programs(), for cases that want them."""
     sink = None
     if case.to_sink:
-        sink = LeanSink(lean[1]) if case.lean else Sink()
+        sink = Listening(lean[1]) if case.lean else Sink()
     system = make(sink.port if sink else None)
     warming = max(WARMING, case.sessions)
     try:
@@ -132,10 +132,11 @@ def interleaved(bench, run, systems=None):
 def measure(bench):
     """All cases that were asked for, runs of the systems interleaved."""
     lean = lean_programs(bench.binaries)
-    for case in (case for case in CASES if bench.arguments.case in case.name):
-        if case.lean and not lean:
-            print(f"\n{case.name}: left out, because its programs are not there: cargo build --release -p deliverd --example lean_source --example lean_sink")
-            continue
+    cases = [case for case in CASES if bench.arguments.case in case.name]
+    if not lean and any(case.lean for case in cases):
+        print("\nlean load: left out, because its programs are not there: cargo build --release -p deliverd --example lean_source --example lean_sink")
+        cases = [case for case in cases if not case.lean]
+    for case in cases:
         systems = dict(bench.systems)
         if case.sessions > LIMIT and "Postfix" in systems:
             systems["Postfix"] = lambda sink_port, case=case: bench.postfix(sink_port, processes=case.sessions + 50)

@@ -1,5 +1,5 @@
 //! A client for `make bench` that does what Postfix's `smtp-source` does, the same commands one by one and in the same pieces, with as few system calls as
-//! that takes: 21 for a connection with one message instead of 53. On a machine that has load and mail system side by side it leaves more of the processors to
+//! that takes: 19 for a connection with one message instead of 53. On a machine that has load and mail system side by side it leaves more of the processors to
 //! what is measured. Works against any SMTP server; ends with an error at the first reply that is not the expected one.
 //!
 //! Like smtp-source it resets a connection after the last reply. Unlike it, it runs under `SCHED_BATCH`, and does not wait for one connection to be there

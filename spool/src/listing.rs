@@ -172,7 +172,7 @@ pub fn of_file(
     due: Option<Timestamp>,
     file: &QueueFile,
 ) -> Result<Listed, QueueFileError> {
-    let (_, journal) = file.journal()?;
+    let journal = file.entries()?;
     let envelope = file.envelope();
     let mut recipients: Vec<Option<(Recipient, Option<String>)>> =
         envelope.recipients.iter().map(|r| Some((r.clone(), None))).collect();

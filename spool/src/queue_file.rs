@@ -138,12 +138,12 @@ impl QueueFile {
         Ok(ContentReader::new(self.file.try_clone()?, self.content_offset(), &self.facts()))
     }
 
-    /// Was there anything of a journal when it was opened?
-    pub fn has_journal(&self) -> bool {
-        self.has_journal
+    /// What the journal says; without one when the file was opened, nothing is read.
+    pub fn entries(&self) -> io::Result<Vec<Entry>> {
+        if self.has_journal { Ok(self.journal()?.1) } else { Ok(Vec::new()) }
     }
 
-    /// Reads the journal; the result can append to it.
+    /// Reads the journal to append to it.
     pub fn journal(&self) -> io::Result<(Journal, Vec<Entry>)> {
         Journal::read(&self.file, self.prologue.journal_offset())
     }

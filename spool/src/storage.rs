@@ -83,16 +83,16 @@ static NO_EMPTY_PATH: AtomicBool = AtomicBool::new(false);
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk;
 
-/// What a file's owner may know without asking for its times.
+/// What is asked about a new file.
 pub(crate) struct Look {
     pub(crate) mode: u32,
     pub(crate) inode: u64,
 }
 
-/// Asks for these things alone. A file whose times somebody has asked for gets finer ones with the next change, which costs a write of its inode
+/// Mode and number of a file, and nothing else: one whose times somebody has asked for gets finer ones with the next change, which costs a write of its inode
 /// (Linux 6.13); one that is made and written within the same tick of the clock needs none.
-pub(crate) fn look(file: &File, what: StatxFlags) -> io::Result<Look> {
-    match statx(file, "", AtFlags::EMPTY_PATH, what) {
+pub(crate) fn look(file: &File) -> io::Result<Look> {
+    match statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MODE | StatxFlags::INO) {
         Ok(found) => Ok(Look { mode: found.stx_mode.into(), inode: found.stx_ino }),
         // An old kernel, or a sandbox that does not know the call.
         Err(_) => file.metadata().map(|found| Look { mode: found.mode(), inode: found.ino() }),
@@ -112,7 +112,7 @@ impl Storage for Disk {
         let fd: OwnedFd = openat(&folder.file, ".", flags, Mode::from_raw_mode(mode))?;
         let file = File::from(fd);
         // The umask may have taken bits away that the reader of the file needs. Looking is far cheaper than changing.
-        if look(&file, StatxFlags::MODE)?.mode & 0o7777 != mode {
+        if look(&file)?.mode & 0o7777 != mode {
             file.set_permissions(fs::Permissions::from_mode(mode))?;
         }
         Ok(file)

@@ -13,7 +13,6 @@ use crate::prologue::{PROLOGUE, Prologue, VERSION};
 use crate::storage::{Disk, Folder, Storage, look};
 use common::codec;
 use common::time::Timestamp;
-use rustix::fs::StatxFlags;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -51,7 +50,7 @@ impl Spooler {
     /// Begins a message that arrives at `now`.
     pub fn begin(&self, now: Timestamp) -> io::Result<MessageWriter> {
         let file = self.storage.create_unnamed(&self.folder, self.mode)?;
-        let id = QueueId::new(now, look(&file, StatxFlags::INO)?.inode);
+        let id = QueueId::new(now, look(&file)?.inode);
         Ok(MessageWriter::new(self.clone(), file, id))
     }
 

@@ -42,8 +42,8 @@ fn open(spool: &Spool, id: QueueId) -> Result<(Queue, PathBuf, QueueFile), Failu
 /// Envelope and journal.
 pub fn show(spool: &Spool, id: QueueId, out: &mut dyn Write) -> Result<(), Failure> {
     let (queue, path, file) = open(spool, id)?;
-    let (_, journal) =
-        file.journal().map_err(|e| Failure::new(exit::IO_ERROR, format!("{}: {e}", path.display())))?;
+    let journal =
+        file.entries().map_err(|e| Failure::new(exit::IO_ERROR, format!("{}: {e}", path.display())))?;
     let due = path.file_name().and_then(|n| n.to_str()).and_then(parse_deferred_name).map(|(_, due)| due);
     describe(out, queue, due.map(|due| due.rfc5322()), id, &file, &journal)
         .and_then(|()| out.flush())

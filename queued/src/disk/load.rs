@@ -87,10 +87,7 @@ fn read(disk: &Disk, id: QueueId, queue: Queue, now: Timestamp) -> io::Result<Lo
     if queue == Queue::Incoming {
         disk.writable.check(&disk.spool.directory(queue), Instant::now())?;
     }
-    let opened = QueueFile::open(&path).and_then(|file| {
-        let entries = if file.has_journal() { file.journal()?.1 } else { Vec::new() };
-        Ok((entries, file))
-    });
+    let opened = QueueFile::open(&path).and_then(|file| Ok((file.entries()?, file)));
     let (entries, file) = match opened {
         Ok(parts) => parts,
         Err(error) if error.is_corrupt() => {
